@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod name;
 pub mod protocol;
+pub mod resolver;
 pub mod timing;

@@ -1,1 +1,3 @@
-//! x
+//! What plugin authors and users of leasehold test with.
+
+pub mod simulation;

@@ -1,0 +1,181 @@
+//! Planning: the leader reads the leases, then the nodes, and writes what is missing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::action::RecordKind;
+use super::calls::{CallId, Ended, Purpose};
+use super::ids::SessionId;
+use super::machine::Io;
+use super::planning::{Reading, plan};
+use super::request::{Answer, CallError, Deployment, DeploymentId, NodeRow, Request, Scope, View};
+use super::rules::Rule;
+use crate::clock::Instant;
+
+/// What a plan depends on besides the leases: the revision covers those.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Basis {
+    revision: i64,
+    members: Vec<(SessionId, DeploymentId, bool)>,
+}
+
+impl Basis {
+    fn of(revision: i64, nodes: &[NodeRow]) -> Self {
+        let able = |row: &NodeRow| row.beat >= 1 && !row.draining && !row.evicted;
+        let members = nodes.iter().map(|row| (row.session, row.deployment, able(row))).collect();
+        Self { revision, members }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+enum Step {
+    #[default]
+    Idle,
+    /// The leases are being read.
+    Leases,
+    /// The leases are here; a view that was asked after this call brings the nodes.
+    Nodes(Box<Reading>, CallId),
+    /// The plan is being written, its front by this call.
+    Writing(VecDeque<Request>, Option<CallId>),
+}
+
+/// What a session does while it leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Leading {
+    step: Step,
+    pass: i64,
+    planned: Option<Basis>,
+    /// Rows were skipped because somebody had locked them, or a call failed: not before then again.
+    again: Option<Instant>,
+    known: BTreeMap<DeploymentId, Deployment>,
+}
+
+impl Leading {
+    /// Rises with every completed pass; carried in renewals, so that a leader that renews but cannot work shows.
+    pub(super) fn pass(&self) -> i64 {
+        self.pass
+    }
+
+    /// All that can be planned for this view is planned and written.
+    pub(super) fn is_done(&self, view: &View) -> bool {
+        let basis = Basis::of(view.cluster.revision, &view.nodes);
+        self.step == Step::Idle && self.again.is_none() && self.planned.as_ref() == Some(&basis)
+    }
+
+    /// Takes in a view that shows this session as the leader.
+    pub(super) fn see(&mut self, io: &mut Io<'_>, me: SessionId, view: &View, asked: CallId) {
+        if view.scope != Scope::Everyone {
+            return;
+        }
+        if self.step == Step::Idle && self.is_done(view) {
+            self.pass += 1;
+        }
+        if let Step::Nodes(reading, after) = &self.step
+            && (asked > *after || !io.keep(Rule::LeasesReadBeforeNodes))
+        {
+            let reading = (**reading).clone();
+            self.write(io, me, view, &reading);
+        }
+    }
+
+    fn write(&mut self, io: &mut Io<'_>, me: SessionId, view: &View, reading: &Reading) {
+        // The seed is the same for one leader's term, so that a repeated pass makes the same choices.
+        let (high, low) = me.0.as_u64_pair();
+        let seed = high ^ low.rotate_left(17) ^ view.cluster.term.unsigned_abs();
+        let rules = io.config.rules;
+        match plan(reading, &view.nodes, &self.known, &io.config.resolvers, seed, rules) {
+            Ok(plan) => {
+                self.pass += 1;
+                let mut cluster = reading.cluster.clone();
+                if !rules.keep(Rule::EpochFromOneRead) {
+                    cluster.adopted = view.cluster.adopted.clone();
+                }
+                let requests: VecDeque<_> = plan.requests(&cluster, view.cluster.term).into();
+                self.planned = Some(Basis::of(reading.cluster.revision, &view.nodes));
+                self.step = if requests.is_empty() { Step::Idle } else { Step::Writing(requests, None) };
+            }
+            // No pass is completed, so another node takes the term within a ttl.
+            Err(error) => {
+                io.record(RecordKind::Failed, error.to_string());
+                self.retry(io);
+            }
+        }
+    }
+
+    /// The session does not lead (any more).
+    pub(super) fn rest(&mut self) {
+        self.step = Step::Idle;
+        self.planned = None;
+        self.again = None;
+    }
+
+    fn retry(&mut self, io: &Io<'_>) {
+        self.step = Step::Idle;
+        self.planned = None;
+        self.again = Some(io.now + io.config.timings.watch);
+    }
+
+    /// Takes in the end of a call; true when the nodes are to be read at once.
+    pub(super) fn answer(&mut self, io: &mut Io<'_>, ended: Ended, result: Result<Answer, CallError>) -> bool {
+        match (ended.purpose, result) {
+            (Purpose::Leases, Ok(Answer::Leases { cluster, rows, deployments, keep_outs })) => {
+                self.known.extend(deployments.into_iter().map(|deployment| (deployment.id, deployment)));
+                let reading = Reading { cluster, leases: rows, keep_outs };
+                self.step = Step::Nodes(Box::new(reading), io.calls.last());
+                true
+            }
+            (Purpose::Plan, Ok(Answer::Matched(rows))) => {
+                let Step::Writing(queue, asked) = &mut self.step else { return false };
+                // Of an earlier term of this session: it says nothing about the plan that is being written now.
+                if *asked != Some(ended.id) {
+                    return false;
+                }
+                let expected = match queue.pop_front() {
+                    Some(Request::Grant { rows, .. }) => rows.len() as u64,
+                    _ => 0,
+                };
+                self.pass += 1;
+                if rows < expected {
+                    self.again = Some(io.now + io.config.timings.watch);
+                }
+                if queue.is_empty() {
+                    self.step = Step::Idle;
+                    return true;
+                }
+                false
+            }
+            _ => {
+                self.retry(io);
+                false
+            }
+        }
+    }
+
+    pub(super) fn advance(&mut self, io: &mut Io<'_>, view: &View) {
+        let timeout = io.patience();
+        match &mut self.step {
+            Step::Idle => {
+                let due = match self.again {
+                    Some(again) => again <= io.now,
+                    None => !self.is_done(view),
+                };
+                if due && view.scope == Scope::Everyone {
+                    self.again = None;
+                    let unknown = view.nodes.iter().map(|row| row.deployment);
+                    let mut deployments: Vec<_> = unknown.filter(|id| !self.known.contains_key(id)).collect();
+                    deployments.sort_unstable();
+                    deployments.dedup();
+                    self.known.retain(|id, _| view.nodes.iter().any(|row| row.deployment == *id));
+                    io.ask(Purpose::Leases, Request::Leases { deployments }, timeout);
+                    self.step = Step::Leases;
+                }
+            }
+            Step::Writing(queue, asked) => {
+                if let Some(request) = queue.front().filter(|_| !io.calls.busy(Purpose::Plan)) {
+                    io.ask(Purpose::Plan, request.clone(), timeout);
+                    *asked = Some(io.calls.last());
+                }
+            }
+            Step::Leases | Step::Nodes(..) => {}
+        }
+    }
+}

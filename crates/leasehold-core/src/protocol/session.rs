@@ -1,0 +1,436 @@
+//! One life of a node: renews, watches, observes, runs what it holds.
+
+use std::time::Duration;
+
+use super::action::{Action, Outcome, Record, RecordKind, Revocation};
+use super::calls::{CallId, Calls, Ended, Purpose};
+use super::holdings::{Circumstances, Holdings};
+use super::ids::{Incarnation, SessionId, Token};
+use super::leading::Leading;
+use super::machine::{Config, Intent, Io};
+use super::observer::Observers;
+use super::request::{Answer, CallError, Deployment, DeploymentId, NodeRow, Request, Scope, View};
+use super::rules::Rule;
+use crate::clock::Instant;
+use crate::name::ArtifactName;
+
+/// Up to this size everybody reads everyone with each renewal, so that a holder and the leader dying together cost
+/// one detection. Beyond it that would be rows by the square of the cluster.
+pub const SMALL_CLUSTER: usize = 100;
+
+/// One life of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Session {
+    id: SessionId,
+    /// What the session joined under.
+    incarnation: Incarnation,
+    beat: i64,
+    trust: Option<Instant>,
+    /// Trust has run out once since it was last renewed; the runs were stopped.
+    lapsed: bool,
+    next_renewal: Instant,
+    next_watch: Instant,
+    view: Option<View>,
+    view_asked: CallId,
+    leaderless_since: Option<Instant>,
+    /// The term of the last view, and when it was first seen.
+    term: (i64, Instant),
+    size: usize,
+    deployed: DeploymentId,
+    registered: Option<DeploymentId>,
+    drained: bool,
+    holdings: Holdings,
+    leading: Leading,
+}
+
+impl Session {
+    pub(super) fn new(id: SessionId, incarnation: Incarnation, deployed: DeploymentId, now: Instant) -> Self {
+        Self {
+            id,
+            incarnation,
+            beat: 0,
+            trust: None,
+            lapsed: false,
+            next_renewal: now,
+            next_watch: now,
+            view: None,
+            view_asked: CallId::default(),
+            leaderless_since: None,
+            term: (0, now),
+            size: 0,
+            deployed,
+            registered: None,
+            drained: false,
+            holdings: Holdings::default(),
+            leading: Leading::default(),
+        }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Until when it may be trusted, on the node's clock.
+    pub fn trusted_until(&self) -> Option<Instant> {
+        self.trust
+    }
+
+    /// The last view of the cluster.
+    pub fn view(&self) -> Option<&View> {
+        self.view.as_ref()
+    }
+
+    /// What runs, with its token.
+    pub fn running(&self) -> impl Iterator<Item = (&ArtifactName, Token)> {
+        self.holdings.running()
+    }
+
+    /// Whether the last view shows this session as the leader.
+    pub fn leads(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.cluster.leader == Some(self.id))
+    }
+
+    pub(super) fn touch(&mut self) {
+        self.holdings.touch();
+    }
+
+    pub(super) fn watch_now(&mut self, now: Instant) {
+        self.next_watch = now;
+    }
+
+    pub(super) fn stop_all(&mut self, io: &mut Io<'_>) {
+        self.holdings.stop_all(Revocation::SessionOver, io.actions);
+    }
+
+    pub(super) fn run_ended(&mut self, io: &mut Io<'_>, artifact: &ArtifactName, token: Token, outcome: &Outcome) {
+        if let Outcome::Failed(error) = outcome {
+            io.actions.push(Action::Record(Record {
+                kind: RecordKind::Failed,
+                artifact: Some(artifact.clone()),
+                token: Some(token),
+                detail: error.to_string(),
+            }));
+        }
+        let at = self.circumstances(io);
+        self.holdings.ended(artifact, token, outcome, &at);
+    }
+
+    fn circumstances<'a>(&self, io: &Io<'a>) -> Circumstances<'a> {
+        let guard = io.config.timings.guard();
+        Circumstances {
+            now: io.now,
+            me: self.id,
+            beat: self.beat,
+            trusted: self.trust.is_some_and(|until| until > io.now + guard),
+            draining: io.intent != Intent::Stay || self.shown_as(|row| row.draining || row.evicted),
+            drain: io.config.timings.drain,
+            deployment: io.deployment,
+            rules: io.config.rules,
+        }
+    }
+
+    /// What this session's own row says, if the last view has it.
+    fn shown_as(&self, says: impl Fn(&NodeRow) -> bool) -> bool {
+        let mut rows = self.view.iter().flat_map(|view| &view.nodes);
+        rows.any(|row| row.session == self.id && says(row))
+    }
+
+    fn trust_left(&self, now: Instant) -> Duration {
+        self.trust.map_or(Duration::ZERO, |until| until.since(now))
+    }
+
+    /// Takes in the end of a call. A text, when it shows that the session is over.
+    pub(super) fn answer(
+        &mut self,
+        io: &mut Io<'_>,
+        ended: Ended,
+        result: Result<Answer, CallError>,
+    ) -> Option<&'static str> {
+        match (ended.purpose, result) {
+            (Purpose::Renew, Ok(Answer::Renewed { matched, view })) => {
+                if !matched {
+                    return Some("its renewal found no row under the incarnation that it joined");
+                }
+                let from = if io.keep(Rule::TrustCountsFromSend) { ended.sent } else { io.now };
+                let timings = &io.config.timings;
+                let until = from + (timings.ttl - timings.margin);
+                self.trust = self.trust.max(Some(until));
+                if std::mem::take(&mut self.lapsed) || self.beat == 1 {
+                    self.holdings.touch();
+                }
+                io.actions.push(Action::Trusted { until });
+                self.see(io, ended, view);
+            }
+            // The next attempt goes at once after a timeout; after an error a moment later.
+            (Purpose::Renew, _) => self.next_renewal = io.now + io.config.timings.watch / 4,
+            (Purpose::Watch, Ok(Answer::View(view))) => self.see(io, ended, view),
+            (Purpose::Held, Ok(Answer::Held { cluster, rows })) => {
+                let under_way = io.calls.busy(Purpose::HandOver) || io.calls.busy(Purpose::Rerun);
+                self.holdings.take(&cluster, rows, under_way, io.config.rules);
+            }
+            (Purpose::HandOver | Purpose::Rerun, _) => self.holdings.unsure(),
+            (Purpose::Register, Ok(_)) => self.registered = Some(io.deployment.id),
+            (Purpose::Deploy, Ok(_)) => self.deployed = self.registered.unwrap_or(self.deployed),
+            (Purpose::Drain, Ok(_)) => self.drained = io.intent != Intent::Stay,
+            (Purpose::Expire(session), Ok(answer)) => {
+                // Zero rows: it renewed meanwhile. One: it is gone. Either way start over with it.
+                io.observers.forget(session);
+                if answer == Answer::Matched(1) {
+                    io.record(RecordKind::Expired, session.to_string());
+                }
+                self.next_watch = io.now;
+            }
+            (Purpose::Elect, Ok(answer)) => {
+                if answer == Answer::Matched(1) {
+                    io.record(RecordKind::Elected, "");
+                }
+                self.next_watch = io.now;
+            }
+            (Purpose::Adopt, Ok(answer)) => {
+                if answer == Answer::Matched(1) {
+                    io.record(RecordKind::Adopted, self.incarnation.to_string());
+                }
+                self.next_watch = io.now;
+            }
+            (Purpose::Leases | Purpose::Plan, result) => {
+                if self.leading.answer(io, ended, result) {
+                    self.next_watch = io.now;
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn see(&mut self, io: &mut Io<'_>, ended: Ended, view: View) {
+        if ended.id < self.view_asked && io.keep(Rule::OlderAnswersDropped) {
+            return;
+        }
+        self.view_asked = ended.id;
+        io.difference.see(&view.cluster, &view.live, io.now);
+        let stamp = if io.keep(Rule::BeatStampedAtReceipt) { io.now } else { ended.sent };
+        io.observers.see(&view.nodes, view.scope, stamp);
+        if view.scope == Scope::Everyone {
+            self.size = view.nodes.len();
+        }
+        let lives = |session| view.nodes.iter().any(|row| row.session == session);
+        match view.cluster.leader {
+            Some(leader) if lives(leader) => self.leaderless_since = None,
+            _ => _ = self.leaderless_since.get_or_insert(io.now),
+        }
+        if self.term.0 != view.cluster.term {
+            self.term = (view.cluster.term, io.now);
+        }
+        let drained = self.shown_as(|row| row.draining);
+        self.view = Some(view);
+        if drained != self.shown_as(|row| row.draining) {
+            self.holdings.touch();
+        }
+        match led(self.view.as_ref(), self.id, &self.incarnation) {
+            Some(view) => self.leading.see(io, self.id, view, ended.id),
+            None => self.leading.rest(),
+        }
+    }
+
+    /// The last view, while who answers is who was adopted and the session belongs to that life.
+    fn settled_view(&self) -> Option<&View> {
+        settled(self.view.as_ref(), &self.incarnation)
+    }
+
+    pub(super) fn advance(&mut self, io: &mut Io<'_>) {
+        self.lapse(io);
+        self.renew(io);
+        self.watch(io);
+        if self.beat >= 1 {
+            self.expire(io);
+            self.elect(io);
+            if let Some(view) = led(self.view.as_ref(), self.id, &self.incarnation) {
+                self.leading.advance(io, view);
+            }
+            self.declare(io);
+            self.hold(io);
+            self.leave(io);
+        }
+    }
+
+    /// Stops everything before trust ends.
+    fn lapse(&mut self, io: &mut Io<'_>) {
+        let guard = io.config.timings.guard();
+        if !self.lapsed && self.trust.is_some_and(|until| until <= io.now + guard) {
+            self.lapsed = true;
+            self.holdings.stop_all(Revocation::TrustLapsed, io.actions);
+        }
+    }
+
+    fn renew(&mut self, io: &mut Io<'_>) {
+        if io.calls.busy(Purpose::Renew) || self.next_renewal > io.now {
+            return;
+        }
+        self.beat += 1;
+        let scope = self.renewal_scope(io);
+        let request = Request::Renew {
+            session: self.id,
+            beat: self.beat,
+            pass: self.leading.pass(),
+            incarnation: self.incarnation.clone(),
+            scope,
+        };
+        let timings = &io.config.timings;
+        let timeout = timings.call(self.trust_left(io.now));
+        self.next_renewal = io.now + timings.renew;
+        self.next_watch = io.now + timings.watch;
+        io.ask(Purpose::Renew, request, timeout);
+    }
+
+    fn renewal_scope(&self, io: &Io<'_>) -> Scope {
+        if !io.keep(Rule::EveryoneObserves) || self.size > SMALL_CLUSTER { self.watch_scope() } else { Scope::Everyone }
+    }
+
+    /// The leader and the next two sessions observe everyone with every watch; everyone observes those three.
+    fn watch_scope(&self) -> Scope {
+        let Some(view) = &self.view else { return Scope::Everyone };
+        let others = view.nodes.iter().filter(|row| Some(row.session) != view.cluster.leader).take(2);
+        let head = self.leads() || others.into_iter().any(|row| row.session == self.id);
+        if head { Scope::Everyone } else { Scope::Heads }
+    }
+
+    fn watch(&mut self, io: &mut Io<'_>) {
+        if io.calls.busy(Purpose::Watch) || self.next_watch > io.now {
+            return;
+        }
+        let timings = &io.config.timings;
+        self.next_watch = io.now + timings.watch;
+        let timeout = timings.call(self.trust_left(io.now));
+        io.ask(Purpose::Watch, Request::Watch { scope: self.watch_scope() }, timeout);
+    }
+
+    fn expire(&self, io: &mut Io<'_>) {
+        let Some(view) = self.settled_view() else { return };
+        for (session, beat) in io.observers.due(Some(self.id), io.now) {
+            let incarnation = view.cluster.adopted.clone();
+            let timeout = io.patience();
+            io.ask(Purpose::Expire(session), Request::Expire { session, beat, incarnation }, timeout);
+        }
+    }
+
+    fn elect(&self, io: &mut Io<'_>) {
+        let Some(view) = self.settled_view() else { return };
+        if io.intent != Intent::Stay || !self.circumstances(io).trusted {
+            return;
+        }
+        let wanted = match (self.leaderless_since, view.cluster.leader) {
+            // The heads first; anybody, should they be gone as well.
+            (Some(since), _) => self.watch_scope() == Scope::Everyone || since + io.config.timings.watch <= io.now,
+            (None, Some(leader)) => leader != self.id && io.observers.idle(leader, self.term.1, io.now),
+            (None, None) => true,
+        };
+        if wanted {
+            let (term, incarnation) = (view.cluster.term, view.cluster.adopted.clone());
+            let timeout = io.patience();
+            io.ask(Purpose::Elect, Request::Elect { session: self.id, term, incarnation }, timeout);
+        }
+    }
+
+    /// Brings this session's row up to what the node wants it to say.
+    fn declare(&mut self, io: &mut Io<'_>) {
+        let timeout = io.patience();
+        let draining = io.intent != Intent::Stay;
+        if draining != self.drained {
+            io.ask(Purpose::Drain, Request::Drain { session: self.id, draining }, timeout);
+        }
+        let wanted: &Deployment = io.deployment;
+        if wanted.id != self.deployed {
+            if self.registered == Some(wanted.id) {
+                io.ask(Purpose::Deploy, Request::Deploy { session: self.id, deployment: wanted.id }, timeout);
+            } else {
+                let deployment = wanted.clone();
+                io.ask(Purpose::Register, Request::Register { deployment }, timeout);
+            }
+        }
+    }
+
+    fn hold(&mut self, io: &mut Io<'_>) {
+        let timeout = io.patience();
+        if let Some(view) = &self.view
+            && self.holdings.wants_read(view.cluster.revision)
+        {
+            io.ask(Purpose::Held, Request::Held { session: self.id }, timeout);
+        }
+        let at = self.circumstances(io);
+        self.holdings.settle(&at, io.actions);
+        if !io.calls.busy(Purpose::KeepOut)
+            && let Some(request) = self.holdings.keep_out()
+        {
+            io.ask(Purpose::KeepOut, request, timeout);
+        }
+        if !io.calls.busy(Purpose::KeepOut)
+            && !io.calls.busy(Purpose::HandOver)
+            && let Some(request) = self.holdings.hand_over(self.id)
+        {
+            io.ask(Purpose::HandOver, request, timeout);
+        }
+        if !io.calls.busy(Purpose::Rerun)
+            && let Some(request) = self.holdings.rerun(self.id)
+        {
+            io.ask(Purpose::Rerun, request, timeout);
+        }
+    }
+
+    fn leave(&self, io: &mut Io<'_>) {
+        let Intent::Leave { since } = io.intent else { return };
+        // A leaving leader plans its own succession first.
+        let planned = led(self.view.as_ref(), self.id, &self.incarnation).is_none_or(|view| self.leading.is_done(view));
+        let done = self.drained && self.holdings.is_empty() && planned;
+        let late = since + io.config.timings.drain + io.config.timings.ttl <= io.now;
+        if done || late {
+            io.record(RecordKind::Left, "");
+            let timeout = io.patience();
+            io.ask(Purpose::Leave, Request::Leave { sessions: vec![self.id] }, timeout);
+        }
+    }
+
+    /// A node that leaves cannot wait for ever for a database that does not answer.
+    pub(super) fn gave_up(&self, io: &Io<'_>) -> bool {
+        let timings = &io.config.timings;
+        matches!(io.intent, Intent::Leave { since } if since + timings.drain + timings.ttl * 2 <= io.now)
+    }
+
+    pub(super) fn next_wake(
+        &self,
+        config: &Config,
+        calls: &Calls,
+        observers: &Observers,
+        intent: Intent,
+    ) -> Option<Instant> {
+        let timings = &config.timings;
+        let free = |purpose, at: Instant| (!calls.busy(purpose)).then_some(at);
+        let lapse = self.trust.filter(|_| !self.lapsed).map(|until| until - timings.guard());
+        let expiry = self.settled_view().map(|_| {
+            observers.next_due(|session| session == self.id || calls.busy(Purpose::Expire(session)))
+        });
+        let leave = match intent {
+            Intent::Leave { since } if !calls.busy(Purpose::Leave) => Some(since + timings.drain + timings.ttl),
+            _ => None,
+        };
+        let times = [
+            free(Purpose::Renew, self.next_renewal),
+            free(Purpose::Watch, self.next_watch),
+            lapse,
+            expiry.flatten(),
+            self.holdings.next_timer(),
+            leave,
+        ];
+        times.into_iter().flatten().min()
+    }
+}
+
+/// `view`, while who answers is who was adopted and `incarnation` is that life.
+fn settled<'a>(view: Option<&'a View>, incarnation: &Incarnation) -> Option<&'a View> {
+    view.filter(|view| view.cluster.adopted == view.live && view.live == *incarnation)
+}
+
+/// `view`, while it is settled and shows `me` as the leader.
+fn led<'a>(view: Option<&'a View>, me: SessionId, incarnation: &Incarnation) -> Option<&'a View> {
+    settled(view, incarnation).filter(|view| view.cluster.leader == Some(me))
+}
