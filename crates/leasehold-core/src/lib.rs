@@ -3,4 +3,6 @@
 pub mod clock;
 pub mod name;
 pub mod protocol;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub mod store;
 pub mod timing;
