@@ -20,7 +20,6 @@ use crate::store::{Link, Target};
 ///
 /// Dropping a node leaves the cluster as far as possible without waiting: its artifacts are asked to end, and its
 /// leases are handed over while the process lives on. [`shutdown`](Node::shutdown) waits for that.
-#[derive(Debug)]
 pub struct Node {
     cluster: ClusterName,
     target: Target,
@@ -154,6 +153,12 @@ impl Node {
 
     fn command(&self, command: Command) -> Result<(), Error> {
         self.inputs.send(Input::Command(command)).map_err(|_| Error::Left)
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("cluster", &self.cluster).field("target", &self.target).finish_non_exhaustive()
     }
 }
 
