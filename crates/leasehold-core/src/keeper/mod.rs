@@ -49,6 +49,7 @@ pub(crate) enum Command {
 pub(crate) enum Input {
     Command(Command),
     Answer { id: CallId, sent: Instant, result: Result<Answer, CallError> },
+    #[cfg(feature = "postgres")]
     Notified,
     Ended { artifact: ArtifactName, token: Token, outcome: Outcome },
 }
@@ -180,6 +181,7 @@ impl Keeper {
                 Event::Drain(drain)
             }
             Input::Command(Command::Leave) => Event::Leave,
+            #[cfg(feature = "postgres")]
             Input::Notified => Event::Notified,
             Input::Answer { id, sent, result } => {
                 self.note(sent, &result);

@@ -95,14 +95,13 @@ impl Node {
     /// cluster's and survives restarts of all nodes.
     ///
     /// # Errors
-    /// [`Error::Artifact`] when the cluster does not know the artifact or it is in that state already. Errors of the
-    /// database.
+    /// [`Error::Artifact`] when the cluster does not know the artifact. Errors of the database.
     pub async fn set_desired(&self, name: &ArtifactName, desired: Desired) -> Result<(), Error> {
         let link = Link::open(&self.target).await?;
         let request = Request::Desire { artifact: name.clone(), desired };
         match link.call(&self.cluster, &request).await? {
             Answer::Matched(0) => {
-                let problem = "is not known to the cluster, or is in that state already; see Node::status for its name";
+                let problem = "is not known to the cluster: no node has ever deployed it; check the name";
                 Err(Error::artifact(name.as_str(), problem))
             }
             _ => Ok(()),

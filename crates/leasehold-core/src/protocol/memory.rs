@@ -386,13 +386,8 @@ impl MemoryDatabase {
     }
 
     fn desire(&mut self, artifact: &ArtifactName, desired: Desired) -> Answer {
-        let changed = match self.artifacts.get_mut(artifact) {
-            Some(row) if row.desired != desired => {
-                row.desired = desired;
-                1
-            }
-            _ => 0,
-        };
-        self.bump(changed)
+        let Some(row) = self.artifacts.get_mut(artifact) else { return Answer::Matched(0) };
+        row.desired = desired;
+        self.bump(1)
     }
 }

@@ -369,7 +369,7 @@ pub enum Request {
         /// The sessions.
         sessions: Vec<SessionId>,
     },
-    /// Sets what the cluster is asked to do with an artifact.
+    /// Sets what the cluster is asked to do with an artifact; matches nothing if the cluster does not know it.
     Desire {
         /// The artifact.
         artifact: ArtifactName,
