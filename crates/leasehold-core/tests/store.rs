@@ -1,5 +1,8 @@
 //! What the store promises, on SQLite always, and with the feature `test-postgres` on a real PostgreSQL.
 
+// Helpers outside of test functions may fail like tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "store/bed.rs"]
 mod bed;
 #[path = "store/cases.rs"]

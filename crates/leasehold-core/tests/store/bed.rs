@@ -56,8 +56,9 @@ impl Bed {
 
     #[cfg(feature = "test-postgres")]
     pub(crate) async fn postgres_schema() -> String {
-        let url = std::env::var("LEASEHOLD_TEST_POSTGRES")
-            .expect("LEASEHOLD_TEST_POSTGRES must name a PostgreSQL server; run `scripts/test`, which starts one");
+        let url = std::env::var("LEASEHOLD_TEST_POSTGRES").expect(
+            "LEASEHOLD_TEST_POSTGRES must name a PostgreSQL server; run `scripts/test`, which starts one",
+        );
         let schema = format!("t{}", Uuid::now_v7().simple());
         let link = Link::open(&Target::from_url(&url).unwrap()).await.unwrap();
         link.connection().execute_unprepared(&format!("create schema {schema}")).await.unwrap();
@@ -187,7 +188,13 @@ impl Bed {
         self.lease(name).await.token
     }
 
-    pub(crate) fn hand_over(&self, session: SessionId, name: &str, token: Token, to: Option<SessionId>) -> Request {
+    pub(crate) fn hand_over(
+        &self,
+        session: SessionId,
+        name: &str,
+        token: Token,
+        to: Option<SessionId>,
+    ) -> Request {
         let rows = vec![Handover { artifact: artifact(name), token, to }];
         Request::HandOver { session, rows, incarnation: self.live.clone(), epoch: self.epoch }
     }

@@ -94,8 +94,11 @@ pub(crate) async fn forget_incarnation(bed: &Bed) -> Incarnation {
 
 pub(crate) async fn adopts(bed: Bed) {
     let old = forget_incarnation(&bed).await;
-    let adopt =
-        |old: &Incarnation, live: &Incarnation, highest_epoch| Request::Adopt { old: old.clone(), live: live.clone(), highest_epoch };
+    let adopt = |old: &Incarnation, live: &Incarnation, highest_epoch| Request::Adopt {
+        old: old.clone(),
+        live: live.clone(),
+        highest_epoch,
+    };
     assert_eq!(bed.matched(adopt(&old, &old, 0)).await, 0, "that one does not answer");
     assert_eq!(bed.matched(adopt(&bed.live, &bed.live, 0)).await, 0, "that one is not adopted");
     let high = bed.epoch + 1_000_000;
@@ -119,7 +122,8 @@ pub(crate) async fn another_incarnation_is_refused(bed: Bed) {
 
     let Request::Join { node, .. } = bed.join_request("n2", SessionId::fresh()) else { panic!() };
     assert_eq!(bed.matched(Request::Join { node, incarnation: wrong() }).await, 0);
-    let renew = Request::Renew { session: me, beat: 9, pass: 0, incarnation: wrong(), scope: Scope::Everyone };
+    let renew =
+        Request::Renew { session: me, beat: 9, pass: 0, incarnation: wrong(), scope: Scope::Everyone };
     assert!(matches!(bed.call(renew).await, Answer::Renewed { matched: false, .. }));
     let refused = |incarnation: Incarnation| {
         let Request::Grant { rows, epoch, term, .. } = bed.grant(later.clone()) else { panic!() };

@@ -26,7 +26,10 @@ async fn a_copy_of_the_file_is_another_incarnation() {
     std::fs::copy(path, format!("{path}.copy")).unwrap();
     let copy = Target::from_url(&format!("sqlite://{path}.copy")).unwrap();
     let copy = Link::open(&copy).await.unwrap();
-    let Answer::Renewed { matched, view } = copy.call(&bed.cluster, &bed.renewal(me, 2)).await.unwrap() else { panic!() };
+    let Answer::Renewed { matched, view } = copy.call(&bed.cluster, &bed.renewal(me, 2)).await.unwrap()
+    else {
+        panic!()
+    };
     assert!(!matched);
     assert!(view.live != bed.live && view.cluster.adopted == bed.live);
 }

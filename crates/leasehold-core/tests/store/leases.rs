@@ -16,7 +16,9 @@ pub(crate) async fn registers(bed: Bed) {
     assert_eq!(bed.revision().await, 2);
     assert_eq!(bed.matched(Request::Register { deployment: set.clone() }).await, 0);
     assert_eq!(bed.revision().await, 2, "nothing changed");
-    let Answer::Leases { rows, deployments, .. } = bed.call(Request::Leases { deployments: vec![set.id] }).await else {
+    let Answer::Leases { rows, deployments, .. } =
+        bed.call(Request::Leases { deployments: vec![set.id] }).await
+    else {
         panic!()
     };
     assert_eq!(rows.iter().map(|r| r.artifact.as_str()).collect::<Vec<_>>(), ["a", "b"]);
@@ -40,7 +42,11 @@ pub(crate) async fn the_newest_placement_counts(bed: Bed) {
     assert_eq!(&*bed.lease("a").await.placement.resolver, "new");
     assert_eq!(bed.revision().await, 3);
     bed.call(old).await;
-    assert_eq!(&*bed.lease("a").await.placement.resolver, "new", "a fingerprint that was seen before is not the newest");
+    assert_eq!(
+        &*bed.lease("a").await.placement.resolver,
+        "new",
+        "a fingerprint that was seen before is not the newest"
+    );
 }
 
 pub(crate) async fn grants_by_token(bed: Bed) {
@@ -59,14 +65,18 @@ pub(crate) async fn grants_by_token(bed: Bed) {
     assert_eq!(bed.matched(bed.grant(vec![row("a", lease.token, two), row("b", Token(0), two)])).await, 1);
     assert_eq!(bed.lease("a").await.token, Token(lease.token.0 + 1));
 
-    let Request::Grant { rows, incarnation, epoch, .. } = bed.grant(vec![row("b", lease.token, two)]) else { panic!() };
+    let Request::Grant { rows, incarnation, epoch, .. } = bed.grant(vec![row("b", lease.token, two)]) else {
+        panic!()
+    };
     assert_eq!(bed.matched(Request::Grant { rows, incarnation, epoch, term: 9 }).await, 0, "not this term");
 
     let Answer::Held { cluster, rows } = bed.call(Request::Held { session: two }).await else { panic!() };
     assert_eq!(cluster.revision, before + 2);
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].artifact.as_str(), rows[0].token), ("a", Token(lease.token.0 + 1)));
-    let Answer::Held { rows, .. } = bed.call(Request::Held { session: SessionId::fresh() }).await else { panic!() };
+    let Answer::Held { rows, .. } = bed.call(Request::Held { session: SessionId::fresh() }).await else {
+        panic!()
+    };
     assert!(rows.is_empty());
 }
 
@@ -85,7 +95,8 @@ pub(crate) async fn grants_many(bed: Bed) {
     assert_eq!(bed.revision().await, revision + 2);
     assert!(bed.leases().await.iter().all(|l| l.holder == Some(me)));
     let rows: Vec<_> = bed.leases().await.into_iter().take(MAX_ROWS).collect();
-    let rows = rows.into_iter().map(|l| Handover { artifact: l.artifact, token: l.token, to: None }).collect();
+    let rows =
+        rows.into_iter().map(|l| Handover { artifact: l.artifact, token: l.token, to: None }).collect();
     let request = Request::HandOver { session: me, rows, incarnation: bed.live.clone(), epoch: bed.epoch };
     assert_eq!(bed.matched(request).await, 2_000);
 }
@@ -160,7 +171,9 @@ pub(crate) async fn keeps_out(bed: Bed) {
     bed.call(Request::KeepOut { rows: vec![row(gone, 1)] }).await;
     bed.call(Request::Leave { sessions: vec![gone] }).await;
     assert_eq!(bed.matched(Request::KeepOut { rows: vec![row(me, 1), row(me, 2)] }).await, 1);
-    let Answer::Leases { keep_outs, .. } = bed.call(Request::Leases { deployments: Vec::new() }).await else { panic!() };
+    let Answer::Leases { keep_outs, .. } = bed.call(Request::Leases { deployments: Vec::new() }).await else {
+        panic!()
+    };
     assert_eq!(keep_outs, [row(me, 2)], "the last counts, and those of sessions that are gone are forgotten");
 }
 
@@ -204,7 +217,10 @@ pub(crate) async fn checkpoints_are_fenced(bed: Bed) {
     assert_eq!(error.kind(), ErrorKind::Lost);
     assert!(error.to_string().contains(" a "), "{error}");
     assert_eq!(get().await.unwrap().value, "{\"n\": 2}");
-    assert_eq!(checkpoint::put(db, &bed.key("a", next, one), "p", "").await.unwrap_err().kind(), ErrorKind::Lost);
+    assert_eq!(
+        checkpoint::put(db, &bed.key("a", next, one), "p", "").await.unwrap_err().kind(),
+        ErrorKind::Lost
+    );
     let long = "x".repeat(checkpoint::MAX_NAME + 1);
     let error = checkpoint::put(db, &bed.key("a", next, two), &long, "").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
