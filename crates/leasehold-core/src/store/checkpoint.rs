@@ -4,7 +4,7 @@ use sea_orm::ConnectionTrait;
 
 use super::dialect;
 use super::error::StoreError;
-use super::fence::{LeaseKey, fenced_error, lost};
+use super::fence::{LeaseKey, elsewhere, fenced_error, lost};
 use super::rows;
 use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::ids::Token;
@@ -43,7 +43,7 @@ pub async fn put<C: ConnectionTrait>(
     let backend = db.get_database_backend();
     let statement = dialect::of(backend)?.put_checkpoint(key, name, value);
     let rows = db.query_all_raw(statement).await;
-    let rows = rows.map_err(|e| fenced_error(StoreError::database(backend, OPERATION, e)))?;
+    let rows = rows.map_err(|e| fenced_error(backend, OPERATION, key, e))?;
     match rows.first().map(|row| rows::get::<i64>(row, "held")).transpose()? {
         Some(held) if held > 0 => Ok(()),
         _ => Err(lost(OPERATION, key)),
@@ -64,7 +64,7 @@ pub async fn get<C: ConnectionTrait>(
     let backend = db.get_database_backend();
     let statement = dialect::of(backend)?.get_checkpoint(cluster, artifact.as_str(), name);
     let row = db.query_one_raw(statement).await;
-    let row = row.map_err(|e| fenced_error(StoreError::database(backend, OPERATION, e)))?;
+    let row = row.map_err(|e| elsewhere(StoreError::database(backend, OPERATION, e)))?;
     row.map(|row| {
         Ok(Checkpoint { token: Token(rows::get(&row, "token")?), value: rows::get(&row, "value")? })
     })

@@ -29,6 +29,9 @@ pub(crate) trait Dialect: Send + Sync {
     /// Sorts an error by the code that the database gave it.
     fn classify(&self, code: &str, message: &str) -> ErrorKind;
 
+    /// Whether an error with this code, of a fencing statement, means that the lease has moved on.
+    fn is_lost(&self, code: &str) -> bool;
+
     /// A statement that locks the lease until the transaction ends, and matches or returns no row if it is lost.
     fn fence(&self, key: &LeaseKey, remaining: Duration) -> Statement;
 

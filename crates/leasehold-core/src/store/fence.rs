@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, RuntimeErr};
 
 use super::dialect;
 use super::error::{ErrorKind, StoreError};
@@ -29,7 +29,8 @@ pub struct LeaseKey {
 /// begun IMMEDIATE: a deferred one that has read may fail here with [`ErrorKind::Conflict`].
 ///
 /// # Errors
-/// [`ErrorKind::Lost`] when the lease is not held with this token any more: roll back.
+/// [`ErrorKind::Lost`] when the lease is not held with this token any more: roll back. Above READ COMMITTED, PostgreSQL's
+/// serialization failures count as that, too.
 /// [`ErrorKind::Elsewhere`] when leasehold's tables are not in this database.
 pub async fn fence<C: ConnectionTrait>(
     txn: &C,
@@ -39,7 +40,7 @@ pub async fn fence<C: ConnectionTrait>(
     const OPERATION: &str = "fence";
     let backend = txn.get_database_backend();
     let statement = dialect::of(backend)?.fence(key, remaining);
-    let error = |e| fenced_error(StoreError::database(backend, OPERATION, e));
+    let error = |e| fenced_error(backend, OPERATION, key, e);
     // On SQLite the fence is an update, which returns no row.
     let held = match backend {
         DbBackend::Postgres => txn.query_one_raw(statement).await.map_err(error)?.is_some(),
@@ -59,8 +60,29 @@ pub(super) fn lost(operation: &'static str, key: &LeaseKey) -> StoreError {
     )
 }
 
+/// What an error of a fencing statement means.
+pub(super) fn fenced_error(
+    backend: DbBackend,
+    operation: &'static str,
+    key: &LeaseKey,
+    error: DbErr,
+) -> StoreError {
+    let code = match &error {
+        DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => {
+            e.as_database_error().and_then(|e| e.code())
+        }
+        _ => None,
+    };
+    if let (Some(code), Ok(dialect)) = (&code, dialect::of(backend))
+        && dialect.is_lost(code)
+    {
+        return lost(operation, key);
+    }
+    elsewhere(StoreError::database(backend, operation, error))
+}
+
 /// Inside a user's transaction a missing table means that leasehold lives in another database.
-pub(super) fn fenced_error(error: StoreError) -> StoreError {
+pub(super) fn elsewhere(error: StoreError) -> StoreError {
     if error.kind() != ErrorKind::Schema {
         return error;
     }

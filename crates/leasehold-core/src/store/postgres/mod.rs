@@ -65,6 +65,11 @@ impl Dialect for Postgres {
         }
     }
 
+    // Above READ COMMITTED the server does not show the newer lease but fails.
+    fn is_lost(&self, code: &str) -> bool {
+        code == "40001"
+    }
+
     fn fence(&self, key: &LeaseKey, remaining: Duration) -> Statement {
         fences::fence(key, remaining)
     }

@@ -57,6 +57,10 @@ impl Dialect for Sqlite {
         }
     }
 
+    fn is_lost(&self, _: &str) -> bool {
+        false
+    }
+
     // The server has no say in how long a client may be silent here.
     fn fence(&self, key: &LeaseKey, _: Duration) -> Statement {
         fences::fence(key)

@@ -8,11 +8,11 @@ use crate::protocol::request::{Answer, Deployment, MAX_ROWS};
 use crate::store::error::StoreError;
 use crate::store::{json, rows};
 
-/// The rows of parameter `?2`.
+/// The rows of parameter `?2`, read once.
 macro_rules! with_rows {
     ($rest:literal) => {
         concat!(
-            "with w as (select value ->> '$.a' as a, value ->> '$.k' as k, unhex(value ->> '$.f', '-') as f, \
+            "with w as materialized (select value ->> '$.a' as a, value ->> '$.k' as k, unhex(value ->> '$.f', '-') as f, \
              value ->> '$.p' as p from json_each(?2)) ",
             $rest
         )

@@ -9,31 +9,50 @@ use crate::protocol::request::{Answer, NewNode, Request};
 use crate::store::error::StoreError;
 use crate::store::{json, rows};
 
+/// The rows of parameter `?2`. Materialized: else every lease is compared with all of the JSON, 2,000 times 10,000.
+macro_rules! with_rows {
+    ($rest:literal) => {
+        concat!(
+            "with w as materialized (select value ->> '$.a' as a, value ->> '$.t' as t, \
+             unhex(value ->> '$.g', '-') as g from json_each(?2)) ",
+            $rest
+        )
+    };
+}
+
 const RAISE: &str = "update leasehold_cluster set revision = revision + 1 where name = ?1";
 
-const GRANT: &str = "update leasehold_lease as l set holder = w.g, token = max(l.token, ?4 << 20) + 1 \
-     from (select value ->> '$.a' as a, value ->> '$.t' as t, unhex(value ->> '$.g', '-') as g from json_each(?2)) as w \
+const GRANT: &str = with_rows!(
+    "update leasehold_lease as l set holder = w.g, token = max(l.token, ?4 << 20) + 1 \
+     from w \
      where l.cluster = ?1 and l.artifact = w.a and l.token = w.t \
-     and exists (select 1 from leasehold_cluster where name = ?1 and incarnation = ?3 and term = ?5)";
+     and exists (select 1 from leasehold_cluster where name = ?1 and incarnation = ?3 and term = ?5)"
+);
 
 /// While another incarnation answers (`?6` is 0) leases are freed instead, and freeing raises no token.
-const HAND_OVER: &str = "update leasehold_lease as l set holder = case when c.same then w.g end, \
+const HAND_OVER: &str = with_rows!(
+    "update leasehold_lease as l set holder = case when c.same then w.g end, \
      token = case when c.same and w.g is not null then max(l.token, ?4 << 20) + 1 else l.token end \
-     from (select value ->> '$.a' as a, value ->> '$.t' as t, unhex(value ->> '$.g', '-') as g from json_each(?2)) as w, \
+     from w, \
      (select incarnation = ?3 and ?6 as same from leasehold_cluster where name = ?1) as c \
-     where l.cluster = ?1 and l.artifact = w.a and l.token = w.t and l.holder = ?5";
+     where l.cluster = ?1 and l.artifact = w.a and l.token = w.t and l.holder = ?5"
+);
 
-const RERUN: &str = "update leasehold_lease as l set token = max(l.token, ?4 << 20) + 1 \
-     from (select value ->> '$.a' as a, value ->> '$.t' as t from json_each(?2)) as w \
+const RERUN: &str = with_rows!(
+    "update leasehold_lease as l set token = max(l.token, ?4 << 20) + 1 \
+     from w \
      where l.cluster = ?1 and l.artifact = w.a and l.token = w.t and l.holder = ?5 \
-     and exists (select 1 from leasehold_cluster where name = ?1 and incarnation = ?3)";
+     and exists (select 1 from leasehold_cluster where name = ?1 and incarnation = ?3)"
+);
 
 const COUNT_TARGETS: &str = "select count(*) as matched from leasehold_artifact where cluster = ?1 \
      and name in (select value ->> '$.a' from json_each(?2))";
 
-const TARGET: &str = "update leasehold_artifact as a set target = w.g, changed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
-     from (select value ->> '$.a' as a, unhex(value ->> '$.g', '-') as g from json_each(?2)) as w \
-     where a.cluster = ?1 and a.name = w.a and a.target is not w.g";
+const TARGET: &str = with_rows!(
+    "update leasehold_artifact as a set target = w.g, changed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
+     from w \
+     where a.cluster = ?1 and a.name = w.a and a.target is not w.g"
+);
 
 const COUNT_ARTIFACT: &str =
     "select count(*) as matched from leasehold_artifact where cluster = ?1 and name = ?2";
