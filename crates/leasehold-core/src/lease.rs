@@ -134,7 +134,8 @@ impl Lease {
     /// Resolves when the run is asked to end. Cancellation safe.
     pub async fn revoked(&self) -> Revoked {
         self.0.revoked.cancelled().await;
-        let (why, deadline) = self.0.revocation.get().copied().unwrap_or((Revocation::SessionOver, Instant::ZERO));
+        let (why, deadline) =
+            self.0.revocation.get().copied().unwrap_or((Revocation::SessionOver, Instant::ZERO));
         Revoked { why, grace: deadline.since(self.0.clock.now()) }
     }
 
@@ -227,7 +228,8 @@ impl Lease {
     /// Errors of the database.
     pub async fn load(&self, key: &str) -> Result<Option<String>, Error> {
         let (work, lease, name) = (self.0.work.clone(), self.0.key.clone(), key.to_owned());
-        let get = tokio::spawn(async move { checkpoint::get(&work, &lease.cluster, &lease.artifact, &name).await });
+        let get =
+            tokio::spawn(async move { checkpoint::get(&work, &lease.cluster, &lease.artifact, &name).await });
         Ok(transaction::joined(get).await??.map(|found| found.value))
     }
 
@@ -244,7 +246,9 @@ impl Lease {
     /// What a failed fence means for the user.
     pub(crate) fn explain(&self, error: crate::store::StoreError) -> Error {
         match error.kind() {
-            crate::store::ErrorKind::Lost => LeaseLost { artifact: self.artifact().clone(), why: Some(Revocation::Lost) }.into(),
+            crate::store::ErrorKind::Lost => {
+                LeaseLost { artifact: self.artifact().clone(), why: Some(Revocation::Lost) }.into()
+            }
             _ => error.into(),
         }
     }

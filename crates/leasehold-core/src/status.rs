@@ -116,7 +116,9 @@ impl Status {
     pub(crate) fn note_end(&mut self, artifact: &ArtifactName, token: Token, outcome: &Outcome) {
         self.stop(artifact, token);
         match outcome {
-            Outcome::Failed(error) => _ = Arc::make_mut(&mut self.errors).insert(artifact.clone(), Arc::clone(error)),
+            Outcome::Failed(error) => {
+                _ = Arc::make_mut(&mut self.errors).insert(artifact.clone(), Arc::clone(error))
+            }
             Outcome::Returned if self.errors.contains_key(artifact) => {
                 Arc::make_mut(&mut self.errors).remove(artifact);
             }

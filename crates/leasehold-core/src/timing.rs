@@ -137,7 +137,10 @@ mod tests {
         assert!(error(Timings { ttl: Duration::from_millis(100), ..base }).contains("500ms to 600s"));
         assert!(error(Timings { renew: Duration::from_millis(400), ..base }).contains("at most ttl/3"));
         assert!(error(Timings { margin: Duration::ZERO, ..base }).contains("at least ttl/50"));
-        assert!(error(Timings { margin: Duration::from_millis(400), ..base }.with_renew(320)).contains("no second try"));
+        assert!(
+            error(Timings { margin: Duration::from_millis(400), ..base }.with_renew(320))
+                .contains("no second try")
+        );
         assert!(error(Timings { drain: Duration::ZERO, ..base }).contains("drain"));
     }
 

@@ -57,7 +57,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if let (Some(transaction), Ok(runtime)) = (self.transaction.take(), tokio::runtime::Handle::try_current()) {
+        if let (Some(transaction), Ok(runtime)) =
+            (self.transaction.take(), tokio::runtime::Handle::try_current())
+        {
             runtime.spawn(transaction.rollback());
         }
     }
@@ -74,4 +76,3 @@ pub(crate) async fn joined<T>(task: JoinHandle<T>) -> Result<T, Error> {
         },
     }
 }
-

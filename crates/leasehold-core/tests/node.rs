@@ -99,7 +99,8 @@ async fn a_fenced_transaction_commits_with_the_lease_and_not_without() {
 
 async fn count(db: &DatabaseConnection, table: &str) -> i64 {
     let sql = format!("select count(*) as n from {table}");
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap().unwrap();
+    let row =
+        db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap().unwrap();
     row.try_get("", "n").unwrap()
 }
 
@@ -160,7 +161,9 @@ async fn a_panic_is_shown_and_repeated_under_a_higher_token() {
     let first = next(&mut runs).await;
     let second = next(&mut runs).await;
     assert!(second.token() > first.token() && !first.is_valid());
-    a.wait(|status| status.errors.values().any(|error| error.contains("panicked: no such table"))).await.unwrap();
+    a.wait(|status| status.errors.values().any(|error| error.contains("panicked: no such table")))
+        .await
+        .unwrap();
     a.shutdown().await;
 }
 
@@ -207,7 +210,10 @@ async fn a_second_process_with_a_live_node_id_is_refused() {
     let folder = TempDir::new().unwrap();
     let a = builder(&folder, "a").start().await.unwrap();
     let error = builder(&folder, "a").start().await.unwrap_err().to_string();
-    assert!(error.contains("node \"a\" is already running") && error.contains("give each replica its own"), "{error}");
+    assert!(
+        error.contains("node \"a\" is already running") && error.contains("give each replica its own"),
+        "{error}"
+    );
     assert!(a.status().borrow().session.is_some());
     a.shutdown().await;
 }

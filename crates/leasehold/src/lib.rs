@@ -30,7 +30,9 @@
 //! | `postgres` | PostgreSQL 15 and newer |
 //! | `task` (default) | scheduled tasks |
 
-pub use leasehold_core::{Error, LeaseLost, artifact, clock, lead, lease, name, node, resolver, status, store, timing};
+pub use leasehold_core::{
+    Error, LeaseLost, artifact, clock, lead, lease, name, node, resolver, status, store, timing,
+};
 
 /// The protocol's vocabulary: sessions, tokens, desired states.
 pub mod protocol {

@@ -108,7 +108,8 @@ impl Stage {
     pub async fn wait_for_holder(&mut self, not: Option<&str>) -> Result<String> {
         let since = now_ms();
         loop {
-            let Ok(Some(entry)) = tokio::time::timeout(Duration::from_secs(30), self.said.recv()).await else {
+            let Ok(Some(entry)) = tokio::time::timeout(Duration::from_secs(30), self.said.recv()).await
+            else {
                 bail!("nobody holds the tasks after 30 s");
             };
             self.entries.push(entry);

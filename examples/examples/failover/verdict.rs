@@ -28,7 +28,8 @@ pub async fn judge(database: &str, entries: &[Entry]) -> Result<bool> {
     let mut broken = Vec::new();
 
     for (name, period) in TASKS {
-        let slots: Vec<i64> = effects.keys().filter(|(task, _)| task == name).map(|(_, slot)| *slot).collect();
+        let slots: Vec<i64> =
+            effects.keys().filter(|(task, _)| task == name).map(|(_, slot)| *slot).collect();
         let period = i64::try_from(period.as_millis())?;
         if slots.is_empty() {
             broken.push(format!("{name} never fired"));
@@ -38,7 +39,9 @@ pub async fn judge(database: &str, entries: &[Entry]) -> Result<bool> {
         }
     }
     for ((task, slot), repeats) in effects.iter().filter(|(_, repeats)| **repeats > 0) {
-        broken.push(format!("the effect of {task} at {slot} was written {repeats} more times by a first attempt"));
+        broken.push(format!(
+            "the effect of {task} at {slot} was written {repeats} more times by a first attempt"
+        ));
     }
     for ((task, slot), attempts) in &starts {
         let done = completed.get(&(task.clone(), *slot)).copied().unwrap_or(0);
@@ -57,7 +60,11 @@ pub async fn judge(database: &str, entries: &[Entry]) -> Result<bool> {
     broken.extend(overlaps(&leases));
 
     let repeated = starts.values().filter(|attempts| attempts.len() > 1).count();
-    println!("  {} slots, {} effects, {repeated} interrupted and run again as attempt 2", starts.len(), effects.len());
+    println!(
+        "  {} slots, {} effects, {repeated} interrupted and run again as attempt 2",
+        starts.len(),
+        effects.len()
+    );
     println!("  {} leases, in the order of their tokens", leases.values().map(Vec::len).sum::<usize>());
     for problem in &broken {
         println!("  BROKEN: {problem}");
@@ -127,7 +134,10 @@ fn overlaps(leases: &BTreeMap<String, Vec<(i64, u64, u64)>>) -> Vec<String> {
     let mut found = Vec::new();
     for (task, leases) in leases {
         for pair in leases.windows(2).filter(|pair| pair[0].2 > pair[1].1) {
-            found.push(format!("two valid leases on {task}: {:?} and {:?} (token, from, until)", pair[0], pair[1]));
+            found.push(format!(
+                "two valid leases on {task}: {:?} and {:?} (token, from, until)",
+                pair[0], pair[1]
+            ));
         }
     }
     found

@@ -43,7 +43,16 @@ impl Links {
         clock: Arc<dyn Clock>,
         inputs: mpsc::UnboundedSender<Input>,
     ) -> Self {
-        Self { target, cluster, node, clock, inputs, idle: Idle::default(), records: Vec::new(), recording: None }
+        Self {
+            target,
+            cluster,
+            node,
+            clock,
+            inputs,
+            idle: Idle::default(),
+            records: Vec::new(),
+            recording: None,
+        }
     }
 
     /// Makes a call on a task of its own. It is never dropped half-way: a call that the protocol gave up finishes by
@@ -54,7 +63,8 @@ impl Links {
         let (inputs, cluster) = (self.inputs.clone(), self.cluster.clone());
         let (idle, target, clock) = (Arc::clone(&self.idle), self.target.clone(), Arc::clone(&self.clock));
         tokio::spawn(async move {
-            let done = with_link(&idle, &target, &*clock, async |link| link.call(&cluster, &request).await).await;
+            let done =
+                with_link(&idle, &target, &*clock, async |link| link.call(&cluster, &request).await).await;
             // The keeper may have stopped meanwhile.
             let _ = inputs.send(Input::Answer { id, sent, result: done.map_err(Into::into) });
         });
@@ -65,8 +75,12 @@ impl Links {
         let (kind, artifact, token, detail) = match action {
             Action::Joined { session } => ("joined", None, None, session.to_string()),
             Action::Start { artifact, token } => ("started", Some(artifact), Some(*token), String::new()),
-            Action::Revoke { artifact, token, why, .. } => ("revoked", Some(artifact), Some(*token), why.to_string()),
-            Action::Stop { artifact, token, why } => ("stopped", Some(artifact), Some(*token), why.to_string()),
+            Action::Revoke { artifact, token, why, .. } => {
+                ("revoked", Some(artifact), Some(*token), why.to_string())
+            }
+            Action::Stop { artifact, token, why } => {
+                ("stopped", Some(artifact), Some(*token), why.to_string())
+            }
             Action::Record(record) => {
                 (record.kind.as_str(), record.artifact.as_ref(), record.token, record.detail.clone())
             }

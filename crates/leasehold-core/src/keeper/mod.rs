@@ -48,10 +48,18 @@ pub(crate) enum Command {
 /// What reaches the keeper.
 pub(crate) enum Input {
     Command(Command),
-    Answer { id: CallId, sent: Instant, result: Result<Answer, CallError> },
+    Answer {
+        id: CallId,
+        sent: Instant,
+        result: Result<Answer, CallError>,
+    },
     #[cfg(feature = "postgres")]
     Notified,
-    Ended { artifact: ArtifactName, token: Token, outcome: Outcome },
+    Ended {
+        artifact: ArtifactName,
+        token: Token,
+        outcome: Outcome,
+    },
 }
 
 /// Starts the thread.
@@ -99,15 +107,8 @@ impl Keeper {
         let schedule = ScheduleClock::new(Arc::clone(&clock));
         let pulse = Pulse::new(runtime.clone(), config.timings.stall, setup.yield_when_stalled);
         let links = Links::new(target, cluster.clone(), node, Arc::clone(&clock), inputs.clone());
-        let supervisor = Supervisor::new(
-            cluster,
-            runtime,
-            Arc::clone(&clock),
-            schedule.clone(),
-            work,
-            artifacts,
-            inputs,
-        );
+        let supervisor =
+            Supervisor::new(cluster, runtime, Arc::clone(&clock), schedule.clone(), work, artifacts, inputs);
         let status = publish.borrow().clone();
         let machine = Machine::new(Arc::new(config), deployment);
         Self {
@@ -257,7 +258,9 @@ impl Keeper {
                 self.supervisor.stop(&artifact, token, why);
             }
             Action::Refused(refusal) => self.status.refuse(refusal),
-            Action::Record(record) => tracing::info!(kind = record.kind.as_str(), detail = %record.detail, "cluster"),
+            Action::Record(record) => {
+                tracing::info!(kind = record.kind.as_str(), detail = %record.detail, "cluster")
+            }
             Action::Left => {
                 self.supervisor.over();
                 self.status.left();

@@ -84,8 +84,11 @@ impl Supervisor {
     }
 
     pub(super) fn start(&mut self, name: ArtifactName, token: Token) {
-        let (Some((session, trust)), Some(artifact)) = (&self.session, self.artifacts.get(&name)) else { return };
-        let key = LeaseKey { cluster: self.cluster.clone(), artifact: name.clone(), token, session: *session };
+        let (Some((session, trust)), Some(artifact)) = (&self.session, self.artifacts.get(&name)) else {
+            return;
+        };
+        let key =
+            LeaseKey { cluster: self.cluster.clone(), artifact: name.clone(), token, session: *session };
         let (clock, schedule) = (Arc::clone(&self.clock), self.schedule.clone());
         let lease = Lease::new(key, Arc::clone(trust), clock, schedule, self.work.clone());
         let gone = CancellationToken::new();

@@ -81,14 +81,19 @@ impl Defaults {
         for artifact in artifacts {
             let name = artifact.name().clone();
             let resolver = artifact.resolver().unwrap_or(&self.resolver);
-            self.resolvers.get(resolver).map_err(|error| Error::artifact(name.as_str(), error.to_string()))?;
+            self.resolvers
+                .get(resolver)
+                .map_err(|error| Error::artifact(name.as_str(), error.to_string()))?;
             let deployed = Deployed {
                 kind: artifact.kind(),
                 fingerprint: artifact.fingerprint(),
                 placement: Placement { resolver: resolver.into() },
             };
             if all.insert(name.clone(), deployed).is_some() {
-                return Err(Error::artifact(name.as_str(), "is deployed twice on this node; give each artifact its own name"));
+                return Err(Error::artifact(
+                    name.as_str(),
+                    "is deployed twice on this node; give each artifact its own name",
+                ));
             }
         }
         Ok(Deployment::new(all))
@@ -286,7 +291,8 @@ impl NodeBuilder {
         let random = || format!("node-{}", uuid::Uuid::now_v7().simple());
         let node = NodeId::new(self.node.clone().unwrap_or_else(random))?;
         let timings = self.timings().validate()?;
-        let defaults = Defaults { resolver: self.resolver.as_str().into(), resolvers: self.resolvers.clone() };
+        let defaults =
+            Defaults { resolver: self.resolver.as_str().into(), resolvers: self.resolvers.clone() };
         let artifacts: Result<Vec<_>, _> = self.artifacts.into_iter().map(|pending| pending.0).collect();
         let artifacts = artifacts?;
         let deployment = defaults.deployment(&artifacts)?;

@@ -157,7 +157,10 @@ impl Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("cluster", &self.cluster).field("target", &self.target).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("cluster", &self.cluster)
+            .field("target", &self.target)
+            .finish_non_exhaustive()
     }
 }
 

@@ -27,7 +27,6 @@ pub(super) struct Joining {
     not_before: Instant,
     /// The rows of this process's former sessions were deleted.
     cleaned: bool,
-
 }
 
 impl Joining {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::ids::{Incarnation, SessionId, Token};
 use super::request::{
-    Answer, ClusterRow, Deployment, DeploymentId, Desired, Grant, Handover, HeldRow, KeepOut, LeaseRow, NewNode,
-    NodeRow, Placement, Request, Scope, View,
+    Answer, ClusterRow, Deployment, DeploymentId, Desired, Grant, Handover, HeldRow, KeepOut, LeaseRow,
+    NewNode, NodeRow, Placement, Request, Scope, View,
 };
 use super::rules::{Rule, Rules};
 use crate::name::{ArtifactName, NodeId};
@@ -115,7 +115,9 @@ impl MemoryDatabase {
                 }
                 Answer::Matched(rows.len() as u64)
             }
-            Request::Drain { session, draining } => self.update_node(*session, |row| row.draining = *draining),
+            Request::Drain { session, draining } => {
+                self.update_node(*session, |row| row.draining = *draining)
+            }
             Request::Deploy { session, deployment } => {
                 self.update_node(*session, |row| row.deployment = *deployment)
             }

@@ -139,7 +139,10 @@ impl Deployment {
             text.push_str(&deployed.fingerprint.to_string());
             text.push('\n');
         }
-        Self { id: DeploymentId(Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())), artifacts: Arc::new(artifacts) }
+        Self {
+            id: DeploymentId(Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())),
+            artifacts: Arc::new(artifacts),
+        }
     }
 }
 

@@ -43,7 +43,10 @@ impl Dialect for Postgres {
     }
 
     fn pool(&self, target: &Target, connections: u32) -> Result<DatabaseConnection, StoreError> {
-        Ok(sea_orm::SqlxPostgresConnector::from_sqlx_postgres_pool(connect::work(options(target)?, connections)))
+        Ok(sea_orm::SqlxPostgresConnector::from_sqlx_postgres_pool(connect::work(
+            options(target)?,
+            connections,
+        )))
     }
 
     async fn inspect(&self, target: &Target) -> Result<Findings, StoreError> {
