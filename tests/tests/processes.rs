@@ -1,5 +1,5 @@
 //! Replicas as real processes: killed, frozen, stopped, cut off.
-#![allow(missing_docs, reason = "a test suite")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test suite")]
 
 #[cfg(feature = "postgres")]
 #[path = "processes/postgres.rs"]

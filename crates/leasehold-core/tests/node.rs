@@ -1,5 +1,5 @@
 //! Nodes on a real SQLite file: the whole way from the builder to a fenced write.
-#![allow(missing_docs, reason = "a test suite")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test suite")]
 #![cfg(feature = "sqlite")]
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! The protocol machines on an in-memory database under virtual time.
-#![allow(missing_docs, reason = "a test suite")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test suite")]
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use leasehold_testkit::proxy::{Fault, FaultProxy};
 use leasehold_tests::event::Event;
 use leasehold_tests::postgres::Scratch;
 
-use super::{NO_WORK, TTL, replicas, three};
+use super::{NO_WORK, TTL, replicas};
 
 #[tokio::test]
 async fn crash() {

@@ -21,6 +21,13 @@ const KEEP_SPARE: Duration = Duration::from_secs(10);
 /// timeout of the protocol and of the server (`statement_timeout`), so nothing that still works is cut off.
 const ABANDON: Duration = Duration::from_secs(60);
 
+/// Audit events older than this are deleted: a quarter is long enough to explain a bad night, and to compare it.
+const KEEP_EVENTS: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How often the leader looks for old events.
+const TRIM_EVERY: Duration = Duration::from_secs(3600);
+/// How many events one statement deletes, so that none holds locks for long.
+const TRIM_ROWS: u64 = 1_000;
+
 type Idle = Arc<Mutex<Vec<(Link, Instant)>>>;
 
 /// Makes calls, each on a connection of its own while it lasts.
@@ -33,6 +40,7 @@ pub(super) struct Links {
     idle: Idle,
     records: Vec<AuditEvent>,
     recording: Option<JoinHandle<()>>,
+    trimmed: Instant,
 }
 
 impl Links {
@@ -43,16 +51,9 @@ impl Links {
         clock: Arc<dyn Clock>,
         inputs: mpsc::UnboundedSender<Input>,
     ) -> Self {
-        Self {
-            target,
-            cluster,
-            node,
-            clock,
-            inputs,
-            idle: Idle::default(),
-            records: Vec::new(),
-            recording: None,
-        }
+        let trimmed = clock.now();
+        let (idle, records) = (Idle::default(), Vec::new());
+        Self { target, cluster, node, clock, inputs, idle, records, recording: None, trimmed }
     }
 
     /// Makes a call on a task of its own. It is never dropped half-way: a call that the protocol gave up finishes by
@@ -109,6 +110,26 @@ impl Links {
                 tracing::debug!(%error, "audit events were lost");
             }
         }));
+    }
+
+    /// Deletes what the audit trail has kept long enough. Called by the leader's keeper, now and then.
+    pub(super) fn trim(&mut self) {
+        let now = self.clock.now();
+        if now.since(self.trimmed) < TRIM_EVERY {
+            return;
+        }
+        self.trimmed = now;
+        let (idle, target, clock) = (Arc::clone(&self.idle), self.target.clone(), Arc::clone(&self.clock));
+        let cluster = self.cluster.clone();
+        tokio::spawn(async move {
+            let trim = async |link: &Link| {
+                while audit::trim(link.connection(), &cluster, KEEP_EVENTS, TRIM_ROWS).await? == TRIM_ROWS {}
+                Ok(())
+            };
+            if let Err(error) = with_link(&idle, &target, &*clock, trim).await {
+                tracing::debug!(%error, "old audit events were not deleted");
+            }
+        });
     }
 
     /// Lets the last audit events go out before the keeper stops.

@@ -135,6 +135,9 @@ impl Keeper {
                 self.act(action);
             }
             self.links.record();
+            if self.machine.session().is_some_and(crate::protocol::Session::leads) {
+                self.links.trim();
+            }
             self.publish();
             if self.status.state == State::Left {
                 self.links.flush().await;

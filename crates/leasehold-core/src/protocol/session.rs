@@ -200,7 +200,8 @@ impl Session {
                 self.next_watch = io.now;
             }
             (Purpose::Leases | Purpose::Plan, result) => {
-                if self.leading.answer(io, ended, result) {
+                let read_nodes = self.leading.answer(io, ended, result);
+                if read_nodes {
                     self.next_watch = io.now;
                 }
             }
