@@ -14,6 +14,8 @@ pub const MAX_DERIVED_WATCH: Duration = Duration::from_millis(250);
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(20);
 /// How long a user's runtime may stay silent before it is reported, unless set.
 pub const DEFAULT_STALL: Duration = Duration::from_secs(60);
+/// Calls that may carry many rows are given at least this, however short the `ttl`.
+pub const MIN_PATIENCE: Duration = Duration::from_secs(2);
 /// No call to the database is given less than this, however little trust is left.
 pub const MIN_CALL: Duration = Duration::from_millis(20);
 
@@ -105,6 +107,12 @@ impl Timings {
     /// How long before its trust ends a session stops its runs: enough for a runtime to drop them.
     pub(crate) fn guard(&self) -> Duration {
         (self.margin / 4).min(Duration::from_millis(100))
+    }
+
+    /// How long the answer of a call that may carry many rows is waited for. Longer than a `ttl` is no use to anybody,
+    /// but a short `ttl` does not make ten thousand rows travel faster.
+    pub(crate) fn patience(&self) -> Duration {
+        self.ttl.max(MIN_PATIENCE)
     }
 
     /// The timeout of a renewal or a watch when `trust` is left.

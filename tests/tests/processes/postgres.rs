@@ -38,6 +38,9 @@ async fn two_with_one_node_id() {
     super::two_with_one_node_id(scratch.url()).await;
 }
 
+/// The keeper's two, its listener's, the replica's own pool of four, and calls that overrun.
+const MOST_CONNECTIONS: usize = 16;
+
 async fn cut_off(fault: Fault) {
     let scratch = Scratch::create().await;
     let proxy = FaultProxy::start(scratch.address()).await.unwrap();
@@ -51,10 +54,14 @@ async fn cut_off(fault: Fault) {
         .await;
     proxy.set(fault);
     replicas.holder("cut").await;
-    replicas.listen(TTL).await;
+    // A call a renewal interval, each into the hole: their connections must not pile up.
+    replicas.listen(TTL * 8).await;
+    assert!(proxy.open() <= MOST_CONNECTIONS, "{} connections into the hole", proxy.open());
     proxy.set(Fault::None);
     let rejoined = |name: &str, event: &Event| name == "cut" && matches!(event, Event::Joined { .. });
     replicas.hear("it comes back without a restart", rejoined).await;
+    replicas.listen(TTL * 2).await;
+    assert!(proxy.open() <= MOST_CONNECTIONS, "{} connections are left", proxy.open());
     replicas.finish().await;
 }
 

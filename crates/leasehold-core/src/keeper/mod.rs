@@ -3,6 +3,7 @@
 mod links;
 mod pulse;
 mod supervisor;
+mod trail;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
-use self::links::Links;
+use self::links::{Lane, Links};
 use self::pulse::Pulse;
 use self::supervisor::Supervisor;
+use self::trail::Trail;
 use crate::artifact::SharedArtifact;
 use crate::clock::{Clock, Instant};
 use crate::error::Error;
@@ -84,6 +86,7 @@ struct Keeper {
     clock: Arc<dyn Clock>,
     machine: Machine,
     links: Links,
+    trail: Trail,
     supervisor: Supervisor,
     schedule: ScheduleClock,
     pulse: Pulse,
@@ -106,7 +109,9 @@ impl Keeper {
         let node: NodeId = config.node.clone();
         let schedule = ScheduleClock::new(Arc::clone(&clock));
         let pulse = Pulse::new(runtime.clone(), config.timings.stall, setup.yield_when_stalled);
-        let links = Links::new(target, cluster.clone(), node, Arc::clone(&clock), inputs.clone());
+        let lane = Arc::new(Lane::new(target, cluster.clone(), Arc::clone(&clock)));
+        let links = Links::new(Arc::clone(&lane), inputs.clone(), config.timings.patience());
+        let trail = Trail::new(lane, node, Arc::clone(&clock));
         let supervisor =
             Supervisor::new(cluster, runtime, Arc::clone(&clock), schedule.clone(), work, artifacts, inputs);
         let status = publish.borrow().clone();
@@ -115,6 +120,7 @@ impl Keeper {
             clock,
             machine,
             links,
+            trail,
             supervisor,
             schedule,
             pulse,
@@ -134,13 +140,13 @@ impl Keeper {
             for action in actions {
                 self.act(action);
             }
-            self.links.record();
+            self.trail.record();
             if self.machine.session().is_some_and(crate::protocol::Session::leads) {
-                self.links.trim();
+                self.trail.trim();
             }
             self.publish();
             if self.status.state == State::Left {
-                self.links.flush().await;
+                self.trail.flush().await;
                 return;
             }
             event = self.next().await;
@@ -188,6 +194,7 @@ impl Keeper {
             #[cfg(feature = "postgres")]
             Input::Notified => Event::Notified,
             Input::Answer { id, sent, result } => {
+                self.links.landed(id);
                 self.note(sent, &result);
                 Event::Answer { id, result }
             }
@@ -228,7 +235,7 @@ impl Keeper {
     }
 
     fn act(&mut self, action: Action) {
-        self.links.note(&action);
+        self.trail.note(&action);
         match action {
             Action::Call(call) => self.links.send(call),
             Action::Joined { session } => {

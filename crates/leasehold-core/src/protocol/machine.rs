@@ -66,9 +66,9 @@ impl Io<'_> {
         }
     }
 
-    /// The timeout of calls that may carry many rows: waiting longer than a `ttl` for one is no use to anybody.
+    /// The timeout of calls that may carry many rows.
     pub(super) fn patience(&self) -> Duration {
-        self.config.timings.ttl
+        self.config.timings.patience()
     }
 
     pub(super) fn keep(&self, rule: Rule) -> bool {

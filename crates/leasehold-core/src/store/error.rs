@@ -63,12 +63,6 @@ impl StoreError {
         matches!(self.kind, ErrorKind::Unreachable | ErrorKind::Conflict)
     }
 
-    /// A call that was given up for good after `waited`, together with its connection.
-    pub(crate) fn abandoned(waited: std::time::Duration) -> Self {
-        let message = format!("no answer within {waited:?}; the connection is given up");
-        Self::new(ErrorKind::Unreachable, "call", message)
-    }
-
     /// An error of sea-orm, classified by the dialect.
     pub(crate) fn database(backend: DbBackend, operation: &'static str, error: DbErr) -> Self {
         let kind = match &error {
