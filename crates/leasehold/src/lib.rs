@@ -30,7 +30,9 @@
 //! | `postgres` | PostgreSQL 15 and newer |
 //! | `task` (default) | scheduled tasks |
 
-pub use leasehold_core::{Error, LeaseLost, artifact, clock, lead, lease, name, node, resolver, status, store, timing};
+pub use leasehold_core::{
+    Error, LeaseLost, artifact, clock, lead, lease, name, node, resolver, status, store, timing,
+};
 
 /// The protocol's vocabulary: sessions, tokens, desired states.
 pub mod protocol {
@@ -52,4 +54,6 @@ pub mod prelude {
     pub use leasehold_core::name::{ArtifactKind, ArtifactName};
     pub use leasehold_core::node::Node;
     pub use leasehold_core::resolver::{ActivePassive, RoundRobin};
+    #[cfg(feature = "task")]
+    pub use leasehold_task::{Firing, Misfire, Task};
 }
