@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, QueryResult, Statement};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Instant};
@@ -15,7 +15,7 @@ use crate::name::ArtifactName;
 use crate::protocol::Token;
 use crate::protocol::action::Revocation;
 use crate::schedule_clock::ScheduleClock;
-use crate::store::{LeaseKey, checkpoint, fence};
+use crate::store::{LeaseKey, StoreError, checkpoint, fence};
 use crate::transaction;
 
 /// Until when a session may be trusted. Shared by its leases; computed from the clock, so that a thread that is not
@@ -243,8 +243,28 @@ impl Lease {
         &self.0.work
     }
 
+    /// Runs one statement of a plugin on the node's own pool, and returns its rows. Whether it is fenced is up to its
+    /// text: see [`key`](Lease::key).
+    ///
+    /// It runs on a task of its own: dropping this future costs the pool no connection, and the statement goes on by
+    /// itself with an unknown outcome.
+    ///
+    /// # Errors
+    /// [`Error::Store`], with `operation` in its text.
+    pub async fn query(
+        &self,
+        operation: &'static str,
+        statement: Statement,
+    ) -> Result<Vec<QueryResult>, Error> {
+        let work = self.0.work.clone();
+        let backend = work.get_database_backend();
+        let query = tokio::spawn(async move { work.query_all_raw(statement).await });
+        let rows = transaction::joined(query).await?;
+        rows.map_err(|error| StoreError::database(backend, operation, error).into())
+    }
+
     /// What a failed fence means for the user.
-    pub(crate) fn explain(&self, error: crate::store::StoreError) -> Error {
+    pub(crate) fn explain(&self, error: StoreError) -> Error {
         match error.kind() {
             crate::store::ErrorKind::Lost => {
                 LeaseLost { artifact: self.artifact().clone(), why: Some(Revocation::Lost) }.into()

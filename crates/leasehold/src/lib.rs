@@ -54,4 +54,6 @@ pub mod prelude {
     pub use leasehold_core::name::{ArtifactKind, ArtifactName};
     pub use leasehold_core::node::Node;
     pub use leasehold_core::resolver::{ActivePassive, RoundRobin};
+    #[cfg(feature = "task")]
+    pub use leasehold_task::{Firing, Misfire, Task};
 }

@@ -16,7 +16,7 @@ use crate::replica::TASKS;
 
 /// What a replica says. Times are milliseconds of the machine's monotonic clock, which all processes share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// A lease is valid at `at`, and stays so until `until` if the replica does nothing more.
     Valid { node: String, task: String, token: i64, at: u64, until: u64 },
     /// A lease is not valid any more.
@@ -28,12 +28,12 @@ pub enum Entry {
 }
 
 /// Now, on the clock that all processes of this machine share.
-pub fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     BootClock.now().as_nanos() / 1_000_000
 }
 
 /// The replicas, and all that they have said.
-pub struct Stage {
+pub(crate) struct Stage {
     database: String,
     replicas: BTreeMap<String, Child>,
     entries: Vec<Entry>,
@@ -42,13 +42,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn new(database: &str) -> Self {
+    pub(crate) fn new(database: &str) -> Self {
         let (say, said) = mpsc::unbounded_channel();
         Self { database: database.to_owned(), replicas: BTreeMap::new(), entries: Vec::new(), said, say }
     }
 
     /// Starts a replica: this program, in another role.
-    pub fn start(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn start(&mut self, name: &str) -> Result<()> {
         let mut replica = Command::new(std::env::current_exe()?)
             .args(["replica", name, &self.database])
             .stdout(Stdio::piped())
@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// Sends a signal; when that was.
-    pub fn signal(&mut self, name: &str, signal: Signal) -> Result<u64> {
+    pub(crate) fn signal(&mut self, name: &str, signal: Signal) -> Result<u64> {
         let replica = self.replicas.get(name).and_then(Child::id).context("a running replica")?;
         let at = now_ms();
         crate::signal(replica, signal)?;
@@ -79,13 +79,13 @@ impl Stage {
     }
 
     /// Waits for the end of a replica that was told to end.
-    pub async fn reap(&mut self, name: &str) {
+    pub(crate) async fn reap(&mut self, name: &str) {
         if let Some(mut replica) = self.replicas.remove(name) {
             let _ = replica.wait().await;
         }
     }
 
-    pub async fn stop_all(&mut self) -> Result<()> {
+    pub(crate) async fn stop_all(&mut self) -> Result<()> {
         for name in self.replicas.keys().cloned().collect::<Vec<_>>() {
             self.signal(&name, Signal::TERM)?;
             self.reap(&name).await;
@@ -97,7 +97,7 @@ impl Stage {
     }
 
     /// Listens for a while.
-    pub async fn let_pass(&mut self, time: Duration) {
+    pub(crate) async fn let_pass(&mut self, time: Duration) {
         let end = tokio::time::Instant::now() + time;
         while let Ok(Some(entry)) = tokio::time::timeout_at(end, self.said.recv()).await {
             self.entries.push(entry);
@@ -105,7 +105,7 @@ impl Stage {
     }
 
     /// Listens until one replica other than `not` holds every task, as of now.
-    pub async fn wait_for_holder(&mut self, not: Option<&str>) -> Result<String> {
+    pub(crate) async fn wait_for_holder(&mut self, not: Option<&str>) -> Result<String> {
         let since = now_ms();
         loop {
             let Ok(Some(entry)) = tokio::time::timeout(Duration::from_secs(30), self.said.recv()).await
@@ -131,7 +131,7 @@ impl Stage {
     }
 
     /// Seconds from `since` until the last of the tasks had its next holder.
-    pub fn taken_over(&self, since: u64) -> f64 {
+    pub(crate) fn taken_over(&self, since: u64) -> f64 {
         let mut first: BTreeMap<(&str, i64), u64> = BTreeMap::new();
         for entry in &self.entries {
             if let Entry::Valid { task, token, at, .. } = entry {
@@ -142,7 +142,7 @@ impl Stage {
         Duration::from_millis(last - since).as_secs_f64()
     }
 
-    pub fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[Entry] {
         &self.entries
     }
 }

@@ -11,14 +11,14 @@ use crate::TTL;
 use crate::journal::{Entry, now_ms};
 
 /// The tasks and their periods.
-pub const TASKS: [(&str, Duration); 4] = [
+pub(crate) const TASKS: [(&str, Duration); 4] = [
     ("invoices", Duration::from_millis(500)),
     ("reminders", Duration::from_millis(700)),
     ("reports", Duration::from_secs(1)),
     ("clean-up", Duration::from_millis(1300)),
 ];
 
-pub async fn run(name: &str, database: &str) -> Result<()> {
+pub(crate) async fn run(name: &str, database: &str) -> Result<()> {
     let db = Database::connect(database).await?;
     let mut node = Node::builder(database).cluster("failover-demo").node_id(name).ttl(TTL);
     for (task, period) in TASKS {

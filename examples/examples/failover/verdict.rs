@@ -9,7 +9,7 @@ use crate::journal::Entry;
 use crate::replica::TASKS;
 
 /// Makes the table that handlers write to.
-pub async fn prepare(database: &str) -> Result<()> {
+pub(crate) async fn prepare(database: &str) -> Result<()> {
     let db = Database::connect(database).await?;
     db.execute_unprepared("drop table if exists failover_effect").await?;
     db.execute_unprepared(
@@ -21,7 +21,7 @@ pub async fn prepare(database: &str) -> Result<()> {
 }
 
 /// Says what was found; whether every promise was kept.
-pub async fn judge(database: &str, entries: &[Entry]) -> Result<bool> {
+pub(crate) async fn judge(database: &str, entries: &[Entry]) -> Result<bool> {
     let effects = effects(database).await?;
     let starts = starts(entries);
     let completed = completions(entries);

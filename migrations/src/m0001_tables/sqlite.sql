@@ -116,6 +116,8 @@ create table leasehold_firing (
     error text,
     primary key (cluster, artifact, slot)
 );
+-- Interrupted firings are found without reading the history.
+create index leasehold_firing_unfinished on leasehold_firing (cluster, artifact, slot) where finished_at is null;
 
 create table leasehold_event (
     id integer primary key autoincrement,

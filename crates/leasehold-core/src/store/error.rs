@@ -63,8 +63,8 @@ impl StoreError {
         matches!(self.kind, ErrorKind::Unreachable | ErrorKind::Conflict)
     }
 
-    /// An error of sea-orm, classified by the dialect.
-    pub(crate) fn database(backend: DbBackend, operation: &'static str, error: DbErr) -> Self {
+    /// An error of sea-orm while `operation` was being done, classified by the dialect.
+    pub fn database(backend: DbBackend, operation: &'static str, error: DbErr) -> Self {
         let kind = match &error {
             DbErr::Conn(RuntimeErr::SqlxError(e))
             | DbErr::Exec(RuntimeErr::SqlxError(e))
