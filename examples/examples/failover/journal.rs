@@ -104,6 +104,27 @@ impl Stage {
         }
     }
 
+    /// Listens until a replica starts a handler.
+    pub(crate) async fn wait_for_firing(&mut self, name: &str) -> Result<()> {
+        loop {
+            let entry = self.hear().await?;
+            if matches!(&entry, Entry::Started { node, .. } if node == name) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The next thing that is said.
+    async fn hear(&mut self) -> Result<Entry> {
+        match tokio::time::timeout(Duration::from_secs(30), self.said.recv()).await {
+            Ok(Some(entry)) => {
+                self.entries.push(entry.clone());
+                Ok(entry)
+            }
+            _ => bail!("nothing was said for 30 s: is the database there?"),
+        }
+    }
+
     /// Listens until one replica other than `not` holds every task, as of now.
     pub(crate) async fn wait_for_holder(&mut self, not: Option<&str>) -> Result<String> {
         let since = now_ms();

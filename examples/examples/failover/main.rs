@@ -52,6 +52,8 @@ async fn show(database: &str) -> Result<()> {
     stage.let_pass(Duration::from_secs(3)).await;
 
     let victim = holder;
+    // In the middle of a firing, which has to be run again.
+    stage.wait_for_firing(&victim).await?;
     let at = stage.signal(&victim, Signal::KILL)?;
     let holder = stage.wait_for_holder(Some(&victim)).await?;
     println!("  SIGKILL   {victim} died; {holder} took over {:.2} s later", stage.taken_over(at));

@@ -86,7 +86,9 @@ impl Trail {
         let lane = Arc::clone(&self.lane);
         tokio::spawn(async move {
             let trim = async |link: &Link| {
-                while audit::trim(link.connection(), &lane.cluster, KEEP_EVENTS, TRIM_ROWS).await? == TRIM_ROWS {}
+                while audit::trim(link.connection(), &lane.cluster, KEEP_EVENTS, TRIM_ROWS).await?
+                    == TRIM_ROWS
+                {}
                 Ok(())
             };
             if let Err(error) = lane.run(trim).await {
