@@ -12,6 +12,9 @@
 //! | [`store`] | the database: dialects, fences, checkpoints, the audit trail |
 //! | [`timing`], [`clock`], [`schedule_clock`] | durations that fit together, monotonic time, the time of schedules |
 
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!("leasehold needs a database: enable its feature `sqlite`, `postgres` or both");
+
 pub mod artifact;
 pub mod clock;
 pub mod error;

@@ -129,11 +129,7 @@ impl Stage {
     pub(crate) async fn wait_for_holder(&mut self, not: Option<&str>) -> Result<String> {
         let since = now_ms();
         loop {
-            let Ok(Some(entry)) = tokio::time::timeout(Duration::from_secs(30), self.said.recv()).await
-            else {
-                bail!("nobody holds the tasks after 30 s");
-            };
-            self.entries.push(entry);
+            self.hear().await?;
             let mut holders: BTreeMap<&str, &str> = BTreeMap::new();
             for entry in &self.entries {
                 if let Entry::Valid { node, task, at, .. } = entry

@@ -52,8 +52,8 @@ async fn fire(node: String, db: DatabaseConnection, firing: Firing) -> Result<()
             Ok::<_, ArtifactError>(())
         })
         .await?;
-    // Long enough that some firings are interrupted in the middle.
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    // Long enough to be interrupted in the middle.
+    tokio::time::sleep(Duration::from_millis(80)).await;
     say(&Entry::Completed { node: by, task: of, token, slot, attempt, at: now_ms() });
     Ok(())
 }
