@@ -5,3 +5,4 @@ pub mod judge;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod replica;
+pub mod sqlite;

@@ -84,6 +84,34 @@ impl Replicas {
         at
     }
 
+    /// How many sockets a replica has open.
+    ///
+    /// # Panics
+    /// When there is no such replica.
+    #[allow(clippy::expect_used, reason = "a harness")]
+    pub fn sockets(&self, name: &str) -> usize {
+        let child = self.children.get(name).and_then(Child::id).expect("a running replica");
+        let files = std::fs::read_dir(format!("/proc/{child}/fd")).expect("its open files");
+        let socket = |target: std::path::PathBuf| target.to_string_lossy().starts_with("socket:");
+        files
+            .flatten()
+            .filter_map(|file| std::fs::read_link(file.path()).ok())
+            .filter(|target| socket(target.clone()))
+            .count()
+    }
+
+    /// Listens until the artifact `import` is held with a token above `than`; that token.
+    ///
+    /// # Panics
+    /// When nobody says so.
+    pub async fn token_above(&mut self, than: i64) -> i64 {
+        let higher = |_: &str, event: &Event| matches!(event, Event::Valid { artifact, token, .. } if artifact == "import" && *token > than);
+        match self.hear("a higher token", higher).await.1 {
+            Event::Valid { token, .. } => token,
+            _ => than,
+        }
+    }
+
     /// Waits for the end of a replica.
     ///
     /// # Panics

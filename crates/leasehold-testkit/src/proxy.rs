@@ -2,8 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -29,7 +27,6 @@ pub enum Fault {
 pub struct FaultProxy {
     address: SocketAddr,
     fault: watch::Sender<Fault>,
-    open: Arc<AtomicUsize>,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -42,29 +39,17 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (fault, state) = watch::channel(Fault::None);
-        let open = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&open);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (state, count) = (state.clone(), Arc::clone(&count));
-                tokio::spawn(async move {
-                    count.fetch_add(1, Ordering::Relaxed);
-                    serve(client, upstream, state).await;
-                    count.fetch_sub(1, Ordering::Relaxed);
-                });
+                tokio::spawn(serve(client, upstream, state.clone()));
             }
         });
-        Ok(Self { address, fault, open, _accepting: AbortOnDropHandle::new(accepting) })
+        Ok(Self { address, fault, _accepting: AbortOnDropHandle::new(accepting) })
     }
 
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// How many connections clients have open.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
     }
 
     /// Sets what happens to connections, those that are open and those to come.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use sea_orm::{ConnectionTrait, Database, Statement};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DbBackend, Statement};
 
 use crate::journal::Entry;
 use crate::replica::TASKS;
@@ -18,6 +18,18 @@ pub(crate) async fn prepare(database: &str) -> Result<()> {
     )
     .await?;
     Ok(())
+}
+
+/// Whether the database can be written now.
+pub(crate) async fn writable(database: &str) -> Result<bool> {
+    let mut options = ConnectOptions::new(database);
+    options.max_connections(1);
+    let db = Database::connect(options).await?;
+    if db.get_database_backend() != DbBackend::Sqlite {
+        return Ok(true);
+    }
+    db.execute_unprepared("pragma busy_timeout = 100").await?;
+    Ok(db.execute_unprepared("delete from failover_effect where false").await.is_ok())
 }
 
 /// Says what was found; whether every promise was kept.

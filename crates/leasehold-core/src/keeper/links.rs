@@ -115,14 +115,14 @@ impl Links {
         self.flying.push(Flight { id, since, task: task.abort_handle() });
     }
 
-    /// Cuts off calls that nobody has waited for since long ago: their connections are black holes, and each new call
+    /// Cuts off calls that nobody waits for any more: their connections are black holes, and each new call
     /// would add another. Each is one autocommit statement on a connection that goes with it. Not so on SQLite, where a
     /// batch holds a transaction; it waits for nothing but locks, for a bounded time.
     fn abandon(&mut self) {
         if self.lane.target.backend() == sea_orm::DbBackend::Sqlite {
             return;
         }
-        let (now, limit) = (self.lane.clock.now(), self.patience * 2);
+        let (now, limit) = (self.lane.clock.now(), self.patience);
         self.flying.retain(|flight| {
             let waited_for = now.since(flight.since) < limit;
             if !waited_for {
