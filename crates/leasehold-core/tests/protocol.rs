@@ -295,6 +295,39 @@ fn round_robin_spreads_and_a_deploy_later_is_placed() {
     );
 }
 
+/// Registered through a connection of its own, as a handle of the node does, and declared some milliseconds later: the
+/// leader may read the leases before and the nodes after.
+#[test]
+fn a_deployment_that_appears_between_the_leaders_reads_is_placed() {
+    for after in 0..timings().watch.as_millis() + 20 {
+        let mut sim = Simulation::new(timings(), LATENCY);
+        sim.start("a", &[]);
+        sim.advance(TTL, &[]);
+        let more = deployment(&["import"], RoundRobin::NAME);
+        sim.database().apply(&Request::Register { deployment: more.clone() });
+        sim.advance(Duration::from_millis(after.try_into().unwrap()), &[]);
+        sim.tell("a", Event::Deploy(more));
+        let placed = sim.wait(TTL * 2, |sim| sim.holder("import").is_some());
+        assert!(placed.is_some(), "declared {after} ms after it was registered");
+    }
+}
+
+/// A node is told what it is to deploy while it is on its way into the cluster.
+#[test]
+fn a_deployment_that_changes_during_a_join_is_declared() {
+    for after in 0..40 {
+        let mut sim = Simulation::new(timings(), LATENCY * 3);
+        sim.start("a", &["import"]);
+        sim.advance(Duration::from_millis(after), &[]);
+        sim.tell("a", Event::Deploy(deployment(&["import", "invoices"], RoundRobin::NAME)));
+        sim.advance(Duration::from_millis(after % 7), &[]);
+        sim.tell("a", Event::Deploy(deployment(&["import", "export"], RoundRobin::NAME)));
+        let placed =
+            sim.wait(TTL * 2, |sim| sim.holder("export").is_some() && sim.holder("import").is_some());
+        assert!(placed.is_some(), "told {after} ms after the start");
+    }
+}
+
 #[test]
 fn time_is_told_in_instants() {
     let start = Instant::from_nanos(5);

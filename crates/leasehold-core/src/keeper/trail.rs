@@ -24,15 +24,16 @@ pub(super) struct Trail {
     lane: Arc<Lane>,
     node: NodeId,
     clock: Arc<dyn Clock>,
+    patience: Duration,
     records: Vec<AuditEvent>,
     recording: Option<JoinHandle<()>>,
     trimmed: Instant,
 }
 
 impl Trail {
-    pub(super) fn new(lane: Arc<Lane>, node: NodeId, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(lane: Arc<Lane>, node: NodeId, clock: Arc<dyn Clock>, patience: Duration) -> Self {
         let trimmed = clock.now();
-        Self { lane, node, clock, records: Vec::new(), recording: None, trimmed }
+        Self { lane, node, clock, patience, records: Vec::new(), recording: None, trimmed }
     }
 
     /// Keeps what is worth telling.
@@ -99,15 +100,21 @@ impl Trail {
 
     /// Lets the last events go out before the keeper stops.
     pub(super) async fn flush(&mut self) {
-        for _ in 0..2 {
-            if let Some(task) = self.recording.take() {
-                // Its errors are logged where they happen; an outage must not hold up the stop.
-                let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        let patience = self.patience;
+        let write = async {
+            // What is being written, and what was noted meanwhile.
+            for _ in 0..2 {
+                if let Some(task) = self.recording.take() {
+                    // Its errors are logged where they happen.
+                    let _ = task.await;
+                }
+                self.record();
             }
-            self.record();
-        }
-        if let Some(task) = self.recording.take() {
-            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
-        }
+            if let Some(task) = self.recording.take() {
+                let _ = task.await;
+            }
+        };
+        // An outage must not hold up the stop.
+        let _ = tokio::time::timeout(patience, write).await;
     }
 }

@@ -38,6 +38,9 @@ pub struct Session {
     size: usize,
     deployed: DeploymentId,
     registered: Option<DeploymentId>,
+    /// What the statements under way are about: the node may be told of another deployment meanwhile.
+    registering: DeploymentId,
+    declaring: DeploymentId,
     drained: bool,
     holdings: Holdings,
     leading: Leading,
@@ -60,6 +63,8 @@ impl Session {
             size: 0,
             deployed,
             registered: None,
+            registering: deployed,
+            declaring: deployed,
             drained: false,
             holdings: Holdings::default(),
             leading: Leading::default(),
@@ -176,8 +181,8 @@ impl Session {
                 self.holdings.take(&cluster, rows, under_way, io.config.rules);
             }
             (Purpose::HandOver | Purpose::Rerun, _) => self.holdings.unsure(),
-            (Purpose::Register, Ok(_)) => self.registered = Some(io.deployment.id),
-            (Purpose::Deploy, Ok(_)) => self.deployed = self.registered.unwrap_or(self.deployed),
+            (Purpose::Register, Ok(_)) => self.registered = Some(self.registering),
+            (Purpose::Deploy, Ok(_)) => self.deployed = self.declaring,
             (Purpose::Drain, Ok(_)) => self.drained = io.intent != Intent::Stay,
             (Purpose::Expire(session), Ok(answer)) => {
                 // Zero rows: it renewed meanwhile. One: it is gone. Either way start over with it.
@@ -354,10 +359,15 @@ impl Session {
         }
         let wanted: &Deployment = io.deployment;
         if wanted.id != self.deployed {
+            if io.calls.busy(Purpose::Register) || io.calls.busy(Purpose::Deploy) {
+                return;
+            }
             if self.registered == Some(wanted.id) {
+                self.declaring = wanted.id;
                 io.ask(Purpose::Deploy, Request::Deploy { session: self.id, deployment: wanted.id }, timeout);
             } else {
                 let deployment = wanted.clone();
+                self.registering = wanted.id;
                 io.ask(Purpose::Register, Request::Register { deployment }, timeout);
             }
         }
