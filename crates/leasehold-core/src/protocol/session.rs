@@ -18,6 +18,11 @@ use crate::name::ArtifactName;
 /// one detection. Beyond it that would be rows by the square of the cluster.
 pub const SMALL_CLUSTER: usize = 100;
 
+/// Watches are so many times closer while somebody seems to have died.
+const UNREST_FACTOR: u32 = 4;
+/// For so many watches after that was last seen: an expiry, an election, a plan and its grants.
+const UNREST_WATCHES: u32 = 2;
+
 /// One life of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session {
@@ -30,6 +35,8 @@ pub struct Session {
     lapsed: bool,
     next_renewal: Instant,
     next_watch: Instant,
+    /// Somebody seems to have died: what follows from it is watched closely until then.
+    unrest_until: Instant,
     view: Option<View>,
     view_asked: CallId,
     leaderless_since: Option<Instant>,
@@ -56,6 +63,7 @@ impl Session {
             lapsed: false,
             next_renewal: now,
             next_watch: now,
+            unrest_until: now,
             view: None,
             view_asked: CallId::default(),
             leaderless_since: None,
@@ -223,6 +231,9 @@ impl Session {
         io.difference.see(&view.cluster, &view.live, io.now);
         let stamp = if io.keep(Rule::BeatStampedAtReceipt) { io.now } else { ended.sent };
         io.observers.see(&view.nodes, view.scope, stamp);
+        if io.observers.suspects(self.id, io.now) {
+            self.unrest_until = io.now + io.config.timings.watch * UNREST_WATCHES;
+        }
         if view.scope == Scope::Everyone {
             self.size = view.nodes.len();
         }
@@ -291,7 +302,7 @@ impl Session {
         let timings = &io.config.timings;
         let timeout = timings.call(self.trust_left(io.now));
         self.next_renewal = io.now + timings.renew;
-        self.next_watch = io.now + timings.watch;
+        self.next_watch = io.now + self.watch_interval(io);
         io.ask(Purpose::Renew, request, timeout);
     }
 
@@ -315,10 +326,16 @@ impl Session {
         if io.calls.busy(Purpose::Watch) || self.next_watch > io.now {
             return;
         }
-        let timings = &io.config.timings;
-        self.next_watch = io.now + timings.watch;
-        let timeout = timings.call(self.trust_left(io.now));
+        self.next_watch = io.now + self.watch_interval(io);
+        let timeout = io.config.timings.call(self.trust_left(io.now));
         io.ask(Purpose::Watch, Request::Watch { scope: self.watch_scope() }, timeout);
+    }
+
+    /// An expiry, an election and a grant follow each other: where no notification tells of them, each is found by a
+    /// watch. In quiet times this costs nothing.
+    fn watch_interval(&self, io: &Io<'_>) -> Duration {
+        let watch = io.config.timings.watch;
+        if io.now < self.unrest_until { watch / UNREST_FACTOR } else { watch }
     }
 
     fn expire(&self, io: &mut Io<'_>) {
