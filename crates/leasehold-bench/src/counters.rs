@@ -26,8 +26,8 @@ pub(crate) struct Counts {
     /// Updates of node rows.
     pub(crate) renewals: f64,
     pub(crate) slowest_ms: f64,
-    /// Rows of leases that the average statement wrote.
-    pub(crate) leases_written: f64,
+    /// Statements that granted leases.
+    pub(crate) grants: f64,
     pub(crate) events_written: f64,
 }
 
@@ -71,9 +71,8 @@ impl Counters {
             .one(&format!(
                 "select coalesce(sum(s.calls), 0)::float8 as calls, coalesce(max(s.max_exec_time), 0)::float8 as slowest, \
                  coalesce(sum(s.calls) filter (where s.query ~ 'update leasehold_node set beat'), 0)::float8 as renewals, \
-                 coalesce(sum(s.calls) filter (where s.query ~ 'update leasehold_lease'), 0)::float8 as grants, \
+                 coalesce(sum(s.calls) filter (where s.query ~ 'update leasehold_lease' and s.query ~ 'and term ='), 0)::float8 as grants, \
                  coalesce(sum(s.calls) filter (where s.query ~ 'insert into leasehold_event'), 0)::float8 as events, \
-                 (select coalesce(sum(n_tup_upd), 0)::float8 from pg_stat_user_tables where relname = 'leasehold_lease') as leases, \
                  (select coalesce(sum(n_tup_ins), 0)::float8 from pg_stat_user_tables where relname = 'leasehold_event') as noted \
                  {STATEMENTS}"
             ))
@@ -83,7 +82,7 @@ impl Counters {
             statements: get("calls")?,
             renewals: get("renewals")?,
             slowest_ms: get("slowest")?,
-            leases_written: get("leases")? / get("grants")?.max(1.0),
+            grants: get("grants")?,
             events_written: get("noted")? / get("events")?.max(1.0),
         })
     }

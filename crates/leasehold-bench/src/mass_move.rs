@@ -40,7 +40,8 @@ pub(crate) async fn measure(server: &Server, options: &Options, report: &mut Rep
         report.add(name("further statements per further artifact"), growth, "", Some(Bound::AtMost(0.01)));
         if counters.by_statement() {
             let most = Some(Bound::AtMost(MOST_ROWS));
-            report.add(name("leases that one statement wrote"), many.counts.leases_written, "rows", most);
+            let granted = MANY as f64 / many.counts.grants.max(1.0);
+            report.add(name("leases that one statement granted"), granted, "rows", most);
             report.add(
                 name("audit events that one statement wrote"),
                 many.counts.events_written,

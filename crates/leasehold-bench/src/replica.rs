@@ -85,7 +85,7 @@ async fn job(role: Arc<Role>, runs: Arc<AtomicUsize>, lease: Lease) -> Result<()
     let (artifact, token) = (lease.artifact().to_string(), lease.token().0);
     if role.quiet {
         let runs = runs.fetch_add(1, Ordering::Relaxed) + 1;
-        if runs % role.artifacts == 0 {
+        if runs.is_multiple_of(role.artifacts) {
             say(&Line::Total { runs, at });
         }
         lease.revoked().await;

@@ -1,6 +1,7 @@
 //! Replicas as processes: started, killed, stopped, and listened to.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -163,7 +164,8 @@ impl Fleet {
         let status = status.with_context(|| format!("{name} does not stop"))??;
         self.pause(Duration::ZERO).await;
         self.members.remove(name);
-        if !status.success() {
+        // One that was told before it listened for signals ends by this one.
+        if !status.success() && status.signal() != Some(Signal::TERM.as_raw()) {
             bail!("{name} ended with {status}");
         }
         Ok(())

@@ -9,6 +9,7 @@ use super::links::Lane;
 use crate::clock::{Clock, Instant};
 use crate::name::NodeId;
 use crate::protocol::Action;
+use crate::protocol::request::MAX_ROWS;
 use crate::store::Link;
 use crate::store::audit::{self, AuditEvent};
 
@@ -66,7 +67,8 @@ impl Trail {
         if self.records.is_empty() || self.recording.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let events = std::mem::take(&mut self.records);
+        let rest = self.records.split_off(self.records.len().min(MAX_ROWS));
+        let events = std::mem::replace(&mut self.records, rest);
         let lane = Arc::clone(&self.lane);
         self.recording = Some(tokio::spawn(async move {
             let write = async |link: &Link| audit::record(link.connection(), &lane.cluster, &events).await;
@@ -103,15 +105,10 @@ impl Trail {
         let patience = self.patience;
         let write = async {
             // What is being written, and what was noted meanwhile.
-            for _ in 0..2 {
-                if let Some(task) = self.recording.take() {
-                    // Its errors are logged where they happen.
-                    let _ = task.await;
-                }
-                self.record();
-            }
-            if let Some(task) = self.recording.take() {
+            while let Some(task) = self.recording.take() {
+                // Its errors are logged where they happen.
                 let _ = task.await;
+                self.record();
             }
         };
         // An outage must not hold up the stop.

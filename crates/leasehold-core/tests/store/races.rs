@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leasehold_core::protocol::ids::{SessionId, Token};
 use leasehold_core::protocol::request::*;
-use leasehold_core::store::{ErrorKind, Link, Listener, Target, checkpoint, fence, inspect};
+use leasehold_core::store::{ErrorKind, Link, Listener, Target, checkpoint, fence, inspect, migrate};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait};
 
 use crate::bed::{Bed, artifact};
@@ -274,4 +274,23 @@ async fn renewals_are_heap_only_updates() {
     let sql = "select n_tup_hot_upd * 100 / greatest(n_tup_upd, 1) from pg_stat_user_tables where relid = 'leasehold_node'::regclass";
     let share = bed.number(sql).await;
     assert!(share >= 90, "only {share} % were heap-only");
+}
+
+/// A pool that sets its schema after it has connected: the tables are made where its fences will look for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_with_a_search_path_is_followed() {
+    let bed = Bed::postgres().await;
+    let schema = format!("S {}", uuid::Uuid::now_v7().simple());
+    bed.sql(&format!("create schema \"{schema}\"")).await;
+    let mut options = sea_orm::ConnectOptions::new(std::env::var("LEASEHOLD_TEST_POSTGRES").unwrap());
+    options.set_schema_search_path(format!("\"{schema}\", public"));
+    let users = sea_orm::Database::connect(options).await.unwrap();
+    let target = Target::from_connection(&users).await.unwrap();
+    migrate(&target).await.unwrap();
+    let sql = format!(
+        "select count(*)::int from pg_tables where schemaname = '{schema}' and tablename like 'leasehold%'"
+    );
+    let statement = Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+    let row = users.query_one_raw(statement).await.unwrap().unwrap();
+    assert!(row.try_get_by_index::<i32>(0).unwrap() > 5);
 }
