@@ -55,8 +55,6 @@ pub(in crate::store) async fn with_search_path_of(
     let read = sqlx::query(sql).fetch_optional(db.get_postgres_connection_pool()).await;
     let Some(row) = read.map_err(|e| StoreError::sqlx(BACKEND, "inspect", &e))? else { return Ok(options) };
     let path: String = row.try_get(0).map_err(|e| StoreError::sqlx(BACKEND, "inspect", &e))?;
-    // The server splits what it gets at spaces.
-    let path = path.replace('\\', r"\\").replace(' ', r"\ ");
     Ok(options.options([("search_path", path)]))
 }
 
