@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::action::{Action, Outcome, Revocation};
+use super::calls::CallId;
 use super::ids::{Incarnation, SessionId, Token};
 use super::request::{ClusterRow, Deployment, Desired, Handover, HeldRow, KeepOut, MAX_ROWS, Request};
 use super::rules::{Rule, Rules};
@@ -54,6 +55,11 @@ pub(super) struct Holdings {
     read: Option<(i64, Incarnation, i64)>,
     /// Another read is needed.
     stale: bool,
+    /// A statement has ended since the read that is under way was asked for: another one follows it.
+    owed: bool,
+    /// The views that were the last ones when the read was asked for: the one under way, and the last one.
+    asked_at: CallId,
+    read_at: CallId,
     runs: BTreeMap<ArtifactName, Run>,
     /// The highest token of each artifact whose run has ended. Kept for the life of the session.
     finished: BTreeMap<ArtifactName, Token>,
@@ -70,28 +76,38 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
-    /// Takes in a read of the leases that name this session. While a statement is `under_way` the read says nothing
-    /// about its effect; another one follows its end.
+    /// A read is asked for while `view` is the last one.
+    pub(super) fn reading(&mut self, view: CallId) {
+        self.asked_at = view;
+        self.owed = false;
+    }
+
+    /// Takes in a read of the leases that name this session. While a statement is `under_way`, or when it ended after
+    /// the read was asked for, the read says nothing about its effect; another one follows its end.
     pub(super) fn take(&mut self, cluster: &ClusterRow, rows: Vec<HeldRow>, under_way: bool, rules: Rules) {
         self.read = Some((cluster.revision, cluster.adopted.clone(), cluster.epoch));
-        self.stale = false;
+        self.read_at = self.asked_at;
+        self.stale = std::mem::take(&mut self.owed);
         self.dirty.extend(self.rows.keys().cloned());
         self.rows = rows.into_iter().map(|row| (row.artifact.clone(), row)).collect();
         self.dirty.extend(self.rows.keys().cloned());
         self.dirty.extend(self.runs.keys().cloned());
-        if !under_way && rules.keep(Rule::HandoverRepeats) {
+        if !under_way && !self.stale && rules.keep(Rule::HandoverRepeats) {
             self.asked.clear();
         }
     }
 
-    /// Whether the leases must be read again to know what `revision` brought.
-    pub(super) fn wants_read(&self, revision: i64) -> bool {
-        self.stale || self.read.as_ref().is_none_or(|(read, ..)| *read != revision)
+    /// Whether the leases must be read again to know what `revision` brought, which `view` shows. Once for each view:
+    /// a read may well be ahead of it, by this session's own statement.
+    pub(super) fn wants_read(&self, revision: i64, view: CallId) -> bool {
+        let news = |read: i64| read != revision && self.read_at != view;
+        self.stale || self.read.as_ref().is_none_or(|(read, ..)| news(*read))
     }
 
     /// A statement about leases has ended, whether or not its outcome is known.
     pub(super) fn unsure(&mut self) {
         self.stale = true;
+        self.owed = true;
     }
 
     /// Everything is to be looked at again: trust, the deployment or the wish to drain has changed.

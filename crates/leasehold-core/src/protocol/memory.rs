@@ -74,6 +74,11 @@ impl MemoryDatabase {
         self.cluster.as_ref()
     }
 
+    /// The incarnation that answers.
+    pub fn live(&self) -> Incarnation {
+        self.live.clone()
+    }
+
     /// The sessions.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeRow> {
         self.nodes.values()

@@ -353,8 +353,10 @@ impl Session {
     fn hold(&mut self, io: &mut Io<'_>) {
         let timeout = io.patience();
         if let Some(view) = &self.view
-            && self.holdings.wants_read(view.cluster.revision)
+            && !io.calls.busy(Purpose::Held)
+            && self.holdings.wants_read(view.cluster.revision, self.view_asked)
         {
+            self.holdings.reading(self.view_asked);
             io.ask(Purpose::Held, Request::Held { session: self.id }, timeout);
         }
         let at = self.circumstances(io);
