@@ -53,6 +53,7 @@ fn sweep() {
         scenarios::rerun(),
         scenarios::handover_unknown_outcome(),
         scenarios::pause_and_resume(),
+        scenarios::handover_before_the_run(),
         scenarios::moving(),
         scenarios::rollback_with_late_start(),
         scenarios::rollback_of_a_handover(),

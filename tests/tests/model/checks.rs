@@ -2,6 +2,7 @@
 
 use leasehold_core::name::ArtifactName;
 use leasehold_core::protocol::Token;
+use leasehold_core::protocol::request::Desired;
 
 use crate::driver::{Driver, job, name};
 use crate::world::{World, Wrong};
@@ -71,7 +72,8 @@ impl Driver<'_> {
     fn served(&self) -> bool {
         let valid = self.valid();
         let able = self.world.awake().filter(|(_, node)| !node.drains).map(|(index, _)| index).collect::<Vec<_>>();
-        if able.is_empty() { true } else { valid.len() == 1 && able.contains(&valid[0]) }
+        let active = self.world.database.desired(&job()) == Some(Desired::Active);
+        if able.is_empty() || !active { true } else { valid.len() == 1 && able.contains(&valid[0]) }
     }
 
     pub fn check_storm(&mut self) {

@@ -142,6 +142,21 @@ pub fn pause_and_resume() -> Scenario {
     }
 }
 
+/// A node is told to drain and to stay again between a grant and its run.
+pub fn handover_before_the_run() -> Scenario {
+    Scenario {
+        holds: 2,
+        disturbed: 12,
+        moves: vec![Move::Drain(1), Move::Stay(1), Move::Drain(0), Move::Stay(0)],
+        ordered: true,
+        may_hold: |node, kind, side| {
+            node == 0 && matches!(kind, Kind::Held | Kind::HandOver) && side == Side::Request
+        },
+        fine: true,
+        ..Scenario::new("handover_before_the_run", &[NEXT, FIRST])
+    }
+}
+
 /// The lease moves to the youngest node, with any two legs about it late.
 pub fn moving() -> Scenario {
     Scenario {

@@ -43,6 +43,7 @@ pub(super) struct Circumstances<'a> {
     pub(super) trusted: bool,
     pub(super) draining: bool,
     pub(super) drain: Duration,
+    pub(super) watch: Duration,
     pub(super) deployment: &'a Deployment,
     pub(super) rules: Rules,
 }
@@ -69,6 +70,8 @@ pub(super) struct Holdings {
     dirty: BTreeSet<ArtifactName>,
     /// Artifacts for which a statement is under way or whose effect has not been read yet.
     asked: BTreeSet<ArtifactName>,
+    /// For which token a statement was last owed, and when it may be repeated.
+    paced: BTreeMap<ArtifactName, (Token, Instant)>,
     handovers: BTreeMap<ArtifactName, Handover>,
     reruns: BTreeMap<ArtifactName, Token>,
     keep_outs: Vec<KeepOut>,
@@ -227,6 +230,9 @@ impl Holdings {
         let finished = self.finished.get(&artifact).copied().unwrap_or_default();
         let yielded = self.yielded.get(&artifact) == Some(&row.token);
         if yielded || unwanted(&row, at).is_some() {
+            if self.too_soon(&artifact, row.token, at) {
+                return;
+            }
             let to = row.target.filter(|&to| to != at.me && !yielded && row.desired == Desired::Active);
             self.handovers.insert(artifact.clone(), Handover { artifact, token: row.token, to });
         } else if row.token > finished || !at.rules.keep(Rule::FinishedTokens) {
@@ -239,8 +245,23 @@ impl Holdings {
             let not_before = self.failing.get(&artifact).map_or(Instant::ZERO, |failing| failing.not_before);
             if not_before > at.now {
                 self.timers.insert((not_before, artifact));
-            } else if at.trusted {
+            } else if at.trusted && !self.too_soon(&artifact, row.token, at) {
                 self.reruns.insert(artifact, row.token);
+            }
+        }
+    }
+
+    /// A statement that had no effect, say while another incarnation answers, is repeated with every watch and not
+    /// with every round trip.
+    fn too_soon(&mut self, artifact: &ArtifactName, token: Token, at: &Circumstances<'_>) -> bool {
+        match self.paced.get(artifact) {
+            Some((last, not_before)) if *last == token && *not_before > at.now => {
+                self.timers.insert((*not_before, artifact.clone()));
+                true
+            }
+            _ => {
+                self.paced.insert(artifact.clone(), (token, at.now + at.watch));
+                false
             }
         }
     }

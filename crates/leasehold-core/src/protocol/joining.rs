@@ -27,7 +27,6 @@ pub(super) struct Joining {
     not_before: Instant,
     /// The rows of this process's former sessions were deleted.
     cleaned: bool,
-
 }
 
 impl Joining {
@@ -91,7 +90,10 @@ impl Joining {
                     return Some(Session::new(session, incarnation, io.deployment.id, io.now));
                 }
             }
-            (Purpose::Expire(session), Ok(_)) => io.observers.forget(session),
+            (Purpose::Expire(session), Ok(_)) => {
+                io.observers.forget(session);
+                self.not_before = self.not_before.min(io.now);
+            }
             (Purpose::Adopt, _) => {}
             // Failed, timed out, or lost a race: from the start, with a session of its own.
             (purpose, _) => {
@@ -148,7 +150,6 @@ impl Joining {
             let expire = Request::Expire { session: row.session, beat: row.beat, incarnation: live };
             let timeout = io.patience();
             io.ask(Purpose::Expire(row.session), expire, timeout);
-            self.not_before = io.now;
         }
     }
 
