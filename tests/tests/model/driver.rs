@@ -88,6 +88,11 @@ impl Driver<'_> {
                 self.start(index);
             }
         }
+        for (at, made) in &self.setting.scenario.script {
+            if *at == self.world.step && Self::may(self.world, made) {
+                self.make(made);
+            }
+        }
         self.check_valid();
         let count = self.world.nodes.len();
         for place in 0..count {

@@ -194,6 +194,7 @@ pub enum Search {
     Exhaustive,
     /// Until the first violation, the shortest first.
     Shortest,
+    Limited(Duration),
     /// At random, for so long.
     Random(Duration, u64),
 }
@@ -205,6 +206,7 @@ pub fn explore(scenario: &Scenario, without: Option<Rule>, search: Search) -> Ve
     match search {
         Search::Exhaustive => judge(&checker.spawn_dfs().join(), started),
         Search::Shortest => judge(&checker.spawn_bfs().join(), started),
+        Search::Limited(time) => judge(&checker.timeout(time).spawn_bfs().join(), started),
         Search::Random(time, seed) => judge(&checker.timeout(time).spawn_simulation(seed, UniformChooser).join(), started),
     }
 }

@@ -119,7 +119,9 @@ pub struct Scenario {
     pub quiet: u32,
     /// What it may do, each entry once.
     pub moves: Vec<Move>,
-    /// It does so in the order listed.
+    /// Moves that are made at these steps, in every history.
+    pub script: Vec<(u32, Move)>,
+    /// The adversary makes its own in the order listed.
     pub ordered: bool,
     /// How many legs it may hold back; it lets each go when it likes, or never.
     pub holds: u8,
@@ -145,6 +147,7 @@ impl Scenario {
             disturbed: 10,
             quiet: 40,
             moves: Vec::new(),
+            script: Vec::new(),
             ordered: false,
             holds: 0,
             may_hold: |_, _, _| true,

@@ -131,7 +131,7 @@ pub fn handover_unknown_outcome() -> Scenario {
 /// An artifact is paused and resumed before its new holder has read of the grant.
 pub fn pause_and_resume() -> Scenario {
     Scenario {
-        holds: 3,
+        holds: 2,
         warm: 0,
         disturbed: 12,
         moves: vec![Move::Operator(pause()), Move::Operator(resume())],
@@ -147,7 +147,8 @@ pub fn handover_before_the_run() -> Scenario {
     Scenario {
         holds: 2,
         disturbed: 12,
-        moves: vec![Move::Drain(1), Move::Stay(1), Move::Drain(0), Move::Stay(0)],
+        script: vec![(7, Move::Drain(1)), (8, Move::Stay(1))],
+        moves: vec![Move::Drain(0), Move::Stay(0)],
         ordered: true,
         may_hold: |node, kind, side| {
             node == 0 && matches!(kind, Kind::Held | Kind::HandOver) && side == Side::Request
@@ -174,9 +175,10 @@ pub fn moving() -> Scenario {
 pub fn rollback_with_late_start() -> Scenario {
     Scenario {
         holds: 1,
-        disturbed: 16,
-        moves: vec![Move::Snapshot, Move::Kill(&[0]), Move::Rollback, Move::Start(1)],
-        may_hold: |_, kind, _| kind != Kind::Other,
+        disturbed: 12,
+        script: vec![(7, Move::Snapshot)],
+        moves: vec![Move::End(0, Outcome::Returned), Move::Rollback, Move::Kill(&[0]), Move::Start(1)],
+        may_hold: |_, kind, side| !matches!(kind, Kind::Other | Kind::Watch) && side == Side::Request,
         ..Scenario::new("rollback_with_late_start", &[FIRST, LATE])
     }
 }
@@ -217,8 +219,8 @@ pub fn four_deaths_at_once() -> Scenario {
         resolver: "last",
         warm: 8,
         disturbed: 10,
-        moves: vec![Move::Operator(pause()), Move::Start(3), Move::Operator(resume()), Move::Kill(&[0, 1, 2, 3])],
-        ordered: true,
+        script: vec![(5, Move::Operator(pause())), (6, Move::Start(3)), (8, Move::Operator(resume()))],
+        moves: vec![Move::Kill(&[0, 1, 2, 3])],
         bound: Some(8 + 2 + 3),
         ..Scenario::new("four_deaths_at_once", &[FIRST, NEXT, NEXT, LATE, NEXT])
     }
@@ -245,4 +247,30 @@ pub fn three_nodes() -> Scenario {
         moves: vec![Move::Pause(0), Move::Thaw(0), Move::Kill(&[1])],
         ..Scenario::new("three_nodes", &[FIRST, NEXT, NEXT])
     }
+}
+
+/// All of them.
+pub fn all() -> Vec<Scenario> {
+    vec![
+        two_nodes_delays(),
+        two_nodes_joining(),
+        two_nodes_pause(),
+        two_nodes_restart(),
+        two_nodes_both_pause(),
+        late_expiry(),
+        late_grant(),
+        late_planner(),
+        rerun(),
+        handover_unknown_outcome(),
+        handover_before_the_run(),
+        pause_and_resume(),
+        moving(),
+        rollback_with_late_start(),
+        rollback_of_a_handover(),
+        different_ttl(),
+        rates("rates", 100, 133),
+        four_deaths_at_once(),
+        death_and_late_answer(),
+        three_nodes(),
+    ]
 }

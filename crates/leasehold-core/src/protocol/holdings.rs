@@ -233,6 +233,13 @@ impl Holdings {
             if self.too_soon(&artifact, row.token, at) {
                 return;
             }
+            // Never to be run here any more, also when it never was: this statement may be executed late, long after a
+            // read that still shows the lease and a change of mind.
+            if at.rules.keep(Rule::GivenAwayIsFinished) {
+                let finished = self.finished.entry(artifact.clone()).or_default();
+                *finished = (*finished).max(row.token);
+            }
+            self.reruns.remove(&artifact);
             let to = row.target.filter(|&to| to != at.me && !yielded && row.desired == Desired::Active);
             self.handovers.insert(artifact.clone(), Handover { artifact, token: row.token, to });
         } else if row.token > finished || !at.rules.keep(Rule::FinishedTokens) {
@@ -246,6 +253,7 @@ impl Holdings {
             if not_before > at.now {
                 self.timers.insert((not_before, artifact));
             } else if at.trusted && !self.too_soon(&artifact, row.token, at) {
+                self.handovers.remove(&artifact);
                 self.reruns.insert(artifact, row.token);
             }
         }
