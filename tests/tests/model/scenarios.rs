@@ -84,10 +84,10 @@ pub fn late_planner() -> Scenario {
     Scenario {
         resolver: "last",
         holds: 1,
-        warm: 6,
-        disturbed: 20,
-        moves: vec![Move::Operator(resume()), Move::Pause(0), Move::Start(2)],
-        ordered: true,
+        warm: 9,
+        disturbed: 14,
+        script: vec![(7, Move::Operator(pause())), (9, Move::Operator(resume())), (12, Move::Start(2))],
+        moves: vec![Move::Pause(0), Move::Thaw(0)],
         may_hold: |node, kind, side| node == 0 && kind == Kind::Leases && side == Side::Request,
         ..Scenario::new("late_planner", &[FIRST, NEXT, LATE])
     }

@@ -202,6 +202,11 @@ impl Session {
             (Purpose::Leases | Purpose::Plan, result) => {
                 if self.leading.answer(io, ended, result) {
                     self.next_watch = io.now;
+                    if !io.keep(Rule::LeasesReadBeforeNodes)
+                        && let Some(view) = led(self.view.as_ref(), self.id, &self.incarnation)
+                    {
+                        self.leading.see(io, self.id, view, ended.id);
+                    }
                 }
             }
             _ => {}
