@@ -1,1 +1,15 @@
-//! x
+//! The schema of leasehold as sea-orm migrations, for PostgreSQL and SQLite.
+//!
+//! [`up`] is what programs call: it takes a lock of its own, so that any number of them may start at once.
+//! [`script`] is what a database administrator runs by hand, where nodes have no right to change the schema;
+//! [`state`] then tells a node that there is nothing left to do.
+
+mod dialect;
+mod error;
+mod m0001_tables;
+mod run;
+mod schema;
+
+pub use error::MigrateError;
+pub use run::{Migrator, script, statements, up};
+pub use schema::{SchemaState, state};

@@ -1,7 +1,34 @@
 //! Coordination for replicas that share one relational database: leases, fencing and assignment.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`node`] | one replica's part in a cluster: what programs start |
+//! | [`artifact`] | the plugin contract: named work that runs on one replica |
+//! | [`lease`] | the right to run it, as the user's code sees it; fenced transactions |
+//! | [`lead`] | an async function that runs on one replica |
+//! | [`resolver`] | which node runs what: pure policies |
+//! | [`status`] | what a node shows of itself |
+//! | [`protocol`] | the state machines that decide, without I/O and without a clock |
+//! | [`store`] | the database: dialects, fences, checkpoints, the audit trail |
+//! | [`timing`], [`clock`], [`schedule_clock`] | durations that fit together, monotonic time, the time of schedules |
 
+#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
+compile_error!("leasehold needs a database: enable its feature `sqlite`, `postgres` or both");
+
+pub mod artifact;
 pub mod clock;
+pub mod error;
+mod keeper;
+pub mod lead;
+pub mod lease;
 pub mod name;
+pub mod node;
 pub mod protocol;
 pub mod resolver;
+pub mod schedule_clock;
+pub mod status;
+pub mod store;
 pub mod timing;
+mod transaction;
+
+pub use error::{Error, LeaseLost};

@@ -10,7 +10,9 @@ pub const MAX_NAME: usize = 100;
 
 /// A name that breaks the rule `[a-z0-9][a-z0-9._-]{0,99}`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} name {value:?} is not valid: {problem}; use [a-z0-9][a-z0-9._-]{{0,99}}, for example {example:?}")]
+#[error(
+    "{what} name {value:?} is not valid: {problem}; use [a-z0-9][a-z0-9._-]{{0,99}}, for example {example:?}"
+)]
 pub struct NameError {
     what: &'static str,
     value: String,
@@ -29,7 +31,12 @@ fn check(what: &'static str, value: &str) -> Result<(), NameError> {
             None => return Ok(()),
         },
     };
-    Err(NameError { what, value: value.chars().take(MAX_NAME + 1).collect(), problem, example: example(value, what) })
+    Err(NameError {
+        what,
+        value: value.chars().take(MAX_NAME + 1).collect(),
+        problem,
+        example: example(value, what),
+    })
 }
 
 /// The nearest valid name, so that the message can be acted on.

@@ -14,6 +14,8 @@ pub const MAX_DERIVED_WATCH: Duration = Duration::from_millis(250);
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(20);
 /// How long a user's runtime may stay silent before it is reported, unless set.
 pub const DEFAULT_STALL: Duration = Duration::from_secs(60);
+/// Calls that may carry many rows are given at least this, however short the `ttl`.
+pub const MIN_PATIENCE: Duration = Duration::from_secs(2);
 /// No call to the database is given less than this, however little trust is left.
 pub const MIN_CALL: Duration = Duration::from_millis(20);
 
@@ -107,6 +109,12 @@ impl Timings {
         (self.margin / 4).min(Duration::from_millis(100))
     }
 
+    /// How long the answer of a call that may carry many rows is waited for. Longer than a `ttl` is no use to anybody,
+    /// but a short `ttl` does not make ten thousand rows travel faster.
+    pub(crate) fn patience(&self) -> Duration {
+        self.ttl.max(MIN_PATIENCE)
+    }
+
     /// The timeout of a renewal or a watch when `trust` is left.
     pub(crate) fn call(&self, trust: Duration) -> Duration {
         let left = if trust.is_zero() { self.ttl } else { trust };
@@ -137,7 +145,10 @@ mod tests {
         assert!(error(Timings { ttl: Duration::from_millis(100), ..base }).contains("500ms to 600s"));
         assert!(error(Timings { renew: Duration::from_millis(400), ..base }).contains("at most ttl/3"));
         assert!(error(Timings { margin: Duration::ZERO, ..base }).contains("at least ttl/50"));
-        assert!(error(Timings { margin: Duration::from_millis(400), ..base }.with_renew(320)).contains("no second try"));
+        assert!(
+            error(Timings { margin: Duration::from_millis(400), ..base }.with_renew(320))
+                .contains("no second try")
+        );
         assert!(error(Timings { drain: Duration::ZERO, ..base }).contains("drain"));
     }
 

@@ -1,5 +1,5 @@
 //! The protocol machines on an in-memory database under virtual time.
-#![allow(missing_docs, reason = "a test suite")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test suite")]
 
 use std::time::Duration;
 
@@ -95,7 +95,8 @@ fn leader_and_holder_dying_together_cost_one_detection() {
         if victim != leader {
             sim.kill(&victim);
         }
-        let took = sim.wait(TTL * 4, |sim| JOBS.iter().all(|job| sim.holder(job).is_some())).expect("holders");
+        let took =
+            sim.wait(TTL * 4, |sim| JOBS.iter().all(|job| sim.holder(job).is_some())).expect("holders");
         assert!(took <= bound() + TTL / 4, "{took:?}");
     }
 }
@@ -288,7 +289,10 @@ fn round_robin_spreads_and_a_deploy_later_is_placed() {
     assert!(names.iter().all(|job| sim.holder(job).is_some()));
     sim.tell("a", Event::Deploy(deployment(&[], RoundRobin::NAME)));
     sim.advance(TTL, &names);
-    assert!(names.iter().all(|job| sim.holder(job).is_some_and(|holder| holder != "a")), "undeployed moves on");
+    assert!(
+        names.iter().all(|job| sim.holder(job).is_some_and(|holder| holder != "a")),
+        "undeployed moves on"
+    );
 }
 
 #[test]

@@ -9,9 +9,13 @@ use std::time::Duration;
 use leasehold_core::clock::Instant;
 use leasehold_core::name::{ArtifactKind, ArtifactName, NodeId};
 use leasehold_core::protocol::action::{Outcome, Revocation};
-use leasehold_core::protocol::request::{Answer, CallError, Deployed, Deployment, Labels, Placement, Request};
+use leasehold_core::protocol::request::{
+    Answer, CallError, Deployed, Deployment, Labels, Placement, Request,
+};
 use leasehold_core::protocol::rules::Rules;
-use leasehold_core::protocol::{Action, Call, CallId, Config, Event, Incarnation, Machine, MemoryDatabase, SessionId, Token};
+use leasehold_core::protocol::{
+    Action, Call, CallId, Config, Event, Incarnation, Machine, MemoryDatabase, SessionId, Token,
+};
 use leasehold_core::resolver::{ActivePassive, Resolvers};
 use leasehold_core::timing::Timings;
 
@@ -266,7 +270,8 @@ impl Simulation {
 
     /// One event; false when none is due before `end`, which is then the present.
     fn step(&mut self, end: Instant) -> bool {
-        let flight = (0..self.flying.len()).min_by_key(|&index| (self.flying[index].at, self.flying[index].id));
+        let flight =
+            (0..self.flying.len()).min_by_key(|&index| (self.flying[index].at, self.flying[index].id));
         let flight = flight.filter(|&index| self.flying[index].at <= end);
         let wakes = self.nodes.iter().filter(|(_, node)| !node.frozen && !node.left);
         let wake = wakes.filter_map(|(name, node)| Some((node.wake?, name.clone()))).min();

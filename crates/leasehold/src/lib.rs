@@ -1,1 +1,59 @@
-//! x
+//! N replicas of a service share one relational database to decide which replica runs what.
+//!
+//! An **artifact** is deployed on every replica and runs on exactly one: while that replica holds its **lease**. When
+//! the replica dies, hangs or is cut off, another takes over in about one `ttl`; when it leaves politely, in
+//! milliseconds. Every lease has a fencing token, and a transaction fenced with it cannot commit after a newer one was
+//! granted.
+//!
+//! ```no_run
+//! use leasehold::prelude::*;
+//!
+//! # async fn warm_next() {}
+//! # async fn run() -> Result<(), leasehold::Error> {
+//! let node = Node::builder("sqlite://orders.db?mode=rwc")
+//!     .cluster("orders")
+//!     .artifact(Lead::new("cache-warmer", |lease: Lease| async move {
+//!         while lease.is_valid() && !lease.is_revoked() {
+//!             warm_next().await;
+//!         }
+//!         Ok(())
+//!     })?)
+//!     .start()
+//!     .await?;
+//! node.run_until_signal().await;
+//! # Ok(()) }
+//! ```
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `sqlite` (default) | the embedded database: several processes of one machine share one file |
+//! | `postgres` | PostgreSQL 15 and newer |
+//! | `task` (default) | scheduled tasks |
+
+pub use leasehold_core::{
+    Error, LeaseLost, artifact, clock, lead, lease, name, node, resolver, status, store, timing,
+};
+
+/// The protocol's vocabulary: sessions, tokens, desired states.
+pub mod protocol {
+    pub use leasehold_core::protocol::action::{Refusal, Revocation};
+    pub use leasehold_core::protocol::request::Desired;
+    pub use leasehold_core::protocol::{SessionId, Token};
+}
+
+/// Scheduled tasks.
+#[cfg(feature = "task")]
+pub use leasehold_task as task;
+
+/// What most programs need.
+pub mod prelude {
+    pub use leasehold_core::Error;
+    pub use leasehold_core::artifact::{Artifact, ArtifactError};
+    pub use leasehold_core::lead::Lead;
+    pub use leasehold_core::lease::Lease;
+    pub use leasehold_core::name::{ArtifactKind, ArtifactName};
+    pub use leasehold_core::node::Node;
+    pub use leasehold_core::resolver::{ActivePassive, RoundRobin};
+    #[cfg(feature = "task")]
+    pub use leasehold_task::{Firing, Misfire, Task};
+}

@@ -112,7 +112,9 @@ pub enum Refusal {
         max_ttl: std::time::Duration,
     },
     /// The cluster needs a newer program.
-    #[error("this program speaks version {program} and the cluster needs at least {min_program}: update this replica")]
+    #[error(
+        "this program speaks version {program} and the cluster needs at least {min_program}: update this replica"
+    )]
     ProgramTooOld {
         /// This program's.
         program: i64,

@@ -70,7 +70,13 @@ impl Calls {
         self.pending.contains_key(&purpose)
     }
 
-    pub(super) fn ask(&mut self, purpose: Purpose, request: Request, now: Instant, timeout: Duration) -> Call {
+    pub(super) fn ask(
+        &mut self,
+        purpose: Purpose,
+        request: Request,
+        now: Instant,
+        timeout: Duration,
+    ) -> Call {
         self.asked += 1;
         let id = CallId(self.asked);
         self.pending.insert(purpose, Pending { id, sent: now, until: now + timeout });

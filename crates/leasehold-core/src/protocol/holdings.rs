@@ -154,7 +154,7 @@ impl Holdings {
                 failing.count += 1;
                 let pause = BACKOFF * 2_u32.saturating_pow(failing.count.min(10) - 1);
                 failing.not_before = at.now + pause.min(MAX_BACKOFF);
-                if failing.count % FAILURES_TO_YIELD == 0 {
+                if failing.count.is_multiple_of(FAILURES_TO_YIELD) {
                     self.yielded.insert(artifact.clone(), token);
                     self.keep_outs.push(KeepOut {
                         artifact: artifact.clone(),

@@ -115,7 +115,12 @@ impl Leading {
     }
 
     /// Takes in the end of a call; true when the nodes are to be read at once.
-    pub(super) fn answer(&mut self, io: &mut Io<'_>, ended: Ended, result: Result<Answer, CallError>) -> bool {
+    pub(super) fn answer(
+        &mut self,
+        io: &mut Io<'_>,
+        ended: Ended,
+        result: Result<Answer, CallError>,
+    ) -> bool {
         match (ended.purpose, result) {
             (Purpose::Leases, Ok(Answer::Leases { cluster, rows, deployments, keep_outs })) => {
                 self.known.extend(deployments.into_iter().map(|deployment| (deployment.id, deployment)));

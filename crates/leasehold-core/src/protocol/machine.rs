@@ -66,9 +66,9 @@ impl Io<'_> {
         }
     }
 
-    /// The timeout of calls that may carry many rows: waiting longer than a `ttl` for one is no use to anybody.
+    /// The timeout of calls that may carry many rows.
     pub(super) fn patience(&self) -> Duration {
-        self.config.timings.ttl
+        self.config.timings.patience()
     }
 
     pub(super) fn keep(&self, rule: Rule) -> bool {
@@ -76,7 +76,12 @@ impl Io<'_> {
     }
 
     pub(super) fn record(&mut self, kind: RecordKind, detail: impl Into<String>) {
-        self.actions.push(Action::Record(Record { kind, artifact: None, token: None, detail: detail.into() }));
+        self.actions.push(Action::Record(Record {
+            kind,
+            artifact: None,
+            token: None,
+            detail: detail.into(),
+        }));
     }
 }
 
@@ -132,10 +137,11 @@ impl Machine {
         }
     }
 
-    #[allow(clippy::type_complexity, reason = "a view of all fields but the configuration, for equality and hashing")]
-    fn state(
-        &self,
-    ) -> (&Calls, &Observers, &Difference, &Deployment, &Intent, &Vec<SessionId>, &Phase) {
+    #[allow(
+        clippy::type_complexity,
+        reason = "a view of all fields but the configuration, for equality and hashing"
+    )]
+    fn state(&self) -> (&Calls, &Observers, &Difference, &Deployment, &Intent, &Vec<SessionId>, &Phase) {
         let Self { config: _, calls, observers, difference, deployment, intent, former, phase } = self;
         (calls, observers, difference, deployment, intent, former, phase)
     }

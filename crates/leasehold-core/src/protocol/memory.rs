@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::ids::{Incarnation, SessionId, Token};
 use super::request::{
-    Answer, ClusterRow, Deployment, DeploymentId, Desired, Grant, Handover, HeldRow, KeepOut, LeaseRow, NewNode,
-    NodeRow, Placement, Request, Scope, View,
+    Answer, ClusterRow, Deployment, DeploymentId, Desired, Grant, Handover, HeldRow, KeepOut, LeaseRow,
+    NewNode, NodeRow, Placement, Request, Scope, View,
 };
 use super::rules::{Rule, Rules};
 use crate::name::{ArtifactName, NodeId};
@@ -125,7 +125,9 @@ impl MemoryDatabase {
                 }
                 Answer::Matched(rows.len() as u64)
             }
-            Request::Drain { session, draining } => self.update_node(*session, |row| row.draining = *draining),
+            Request::Drain { session, draining } => {
+                self.update_node(*session, |row| row.draining = *draining)
+            }
             Request::Deploy { session, deployment } => {
                 self.update_node(*session, |row| row.deployment = *deployment)
             }
@@ -396,13 +398,8 @@ impl MemoryDatabase {
     }
 
     fn desire(&mut self, artifact: &ArtifactName, desired: Desired) -> Answer {
-        let changed = match self.artifacts.get_mut(artifact) {
-            Some(row) if row.desired != desired => {
-                row.desired = desired;
-                1
-            }
-            _ => 0,
-        };
-        self.bump(changed)
+        let Some(row) = self.artifacts.get_mut(artifact) else { return Answer::Matched(0) };
+        row.desired = desired;
+        self.bump(1)
     }
 }

@@ -60,7 +60,10 @@ impl Observers {
     /// Sessions other than `me` whose beat has been still for their ttl, with that beat.
     pub(super) fn due(&self, me: Option<SessionId>, now: Instant) -> Vec<(SessionId, i64)> {
         let others = self.0.iter().filter(|(session, _)| Some(**session) != me);
-        others.filter(|(_, seen)| seen.beat_since + seen.ttl <= now).map(|(id, seen)| (*id, seen.beat)).collect()
+        others
+            .filter(|(_, seen)| seen.beat_since + seen.ttl <= now)
+            .map(|(id, seen)| (*id, seen.beat))
+            .collect()
     }
 
     /// When the next session other than those in `busy` becomes due.

@@ -73,7 +73,11 @@ pub fn plan(
         let to = wanted.get(&index).copied();
         match board.holder(row) {
             None => {
-                plan.grants.extend(to.map(|to| Grant { artifact: row.artifact.clone(), seen: row.token, to }));
+                plan.grants.extend(to.map(|to| Grant {
+                    artifact: row.artifact.clone(),
+                    seen: row.token,
+                    to,
+                }));
             }
             Some(holder) => {
                 let target = to.filter(|&to| to != holder.session);

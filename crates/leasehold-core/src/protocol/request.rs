@@ -139,7 +139,10 @@ impl Deployment {
             text.push_str(&deployed.fingerprint.to_string());
             text.push('\n');
         }
-        Self { id: DeploymentId(Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())), artifacts: Arc::new(artifacts) }
+        Self {
+            id: DeploymentId(Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())),
+            artifacts: Arc::new(artifacts),
+        }
     }
 }
 
@@ -369,7 +372,7 @@ pub enum Request {
         /// The sessions.
         sessions: Vec<SessionId>,
     },
-    /// Sets what the cluster is asked to do with an artifact.
+    /// Sets what the cluster is asked to do with an artifact; matches nothing if the cluster does not know it.
     Desire {
         /// The artifact.
         artifact: ArtifactName,

@@ -106,7 +106,13 @@ impl Session {
         self.holdings.stop_all(Revocation::SessionOver, io.actions);
     }
 
-    pub(super) fn run_ended(&mut self, io: &mut Io<'_>, artifact: &ArtifactName, token: Token, outcome: &Outcome) {
+    pub(super) fn run_ended(
+        &mut self,
+        io: &mut Io<'_>,
+        artifact: &ArtifactName,
+        token: Token,
+        outcome: &Outcome,
+    ) {
         if let Outcome::Failed(error) = outcome {
             io.actions.push(Action::Record(Record {
                 kind: RecordKind::Failed,
@@ -200,7 +206,8 @@ impl Session {
                 self.next_watch = io.now;
             }
             (Purpose::Leases | Purpose::Plan, result) => {
-                if self.leading.answer(io, ended, result) {
+                let read_nodes = self.leading.answer(io, ended, result);
+                if read_nodes {
                     self.next_watch = io.now;
                     if !io.keep(Rule::LeasesReadBeforeNodes)
                         && let Some(view) = led(self.view.as_ref(), self.id, &self.incarnation)
@@ -295,7 +302,11 @@ impl Session {
     }
 
     fn renewal_scope(&self, io: &Io<'_>) -> Scope {
-        if !io.keep(Rule::EveryoneObserves) || self.size > SMALL_CLUSTER { self.watch_scope() } else { Scope::Everyone }
+        if !io.keep(Rule::EveryoneObserves) || self.size > SMALL_CLUSTER {
+            self.watch_scope()
+        } else {
+            Scope::Everyone
+        }
     }
 
     /// The leader and the next two sessions observe everyone with every watch; everyone observes those three.
@@ -332,7 +343,9 @@ impl Session {
         }
         let wanted = match (self.leaderless_since, view.cluster.leader) {
             // The heads first; anybody, should they be gone as well.
-            (Some(since), _) => self.watch_scope() == Scope::Everyone || since + io.config.timings.watch <= io.now,
+            (Some(since), _) => {
+                self.watch_scope() == Scope::Everyone || since + io.config.timings.watch <= io.now
+            }
             (None, Some(leader)) => leader != self.id && io.observers.idle(leader, self.term.1, io.now),
             (None, None) => true,
         };
@@ -394,7 +407,8 @@ impl Session {
     fn leave(&self, io: &mut Io<'_>) {
         let Intent::Leave { since } = io.intent else { return };
         // A leaving leader plans its own succession first.
-        let planned = led(self.view.as_ref(), self.id, &self.incarnation).is_none_or(|view| self.leading.is_done(view));
+        let planned =
+            led(self.view.as_ref(), self.id, &self.incarnation).is_none_or(|view| self.leading.is_done(view));
         let done = self.drained && self.holdings.is_empty() && planned;
         let late = since + io.config.timings.drain + io.config.timings.ttl <= io.now;
         if done || late {
@@ -424,7 +438,9 @@ impl Session {
             observers.next_due(|session| session == self.id || calls.busy(Purpose::Expire(session)))
         });
         let leave = match intent {
-            Intent::Leave { since } if !calls.busy(Purpose::Leave) => Some(since + timings.drain + timings.ttl),
+            Intent::Leave { since } if !calls.busy(Purpose::Leave) => {
+                Some(since + timings.drain + timings.ttl)
+            }
             _ => None,
         };
         let times = [

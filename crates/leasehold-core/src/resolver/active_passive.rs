@@ -23,9 +23,8 @@ impl Resolver for ActivePassive {
             held[current] += 1;
         }
         // The node that holds most is the active one; chance decides among equals, at the very start among all.
-        let rank = |&index: &usize| {
-            (usize::MAX - held[index], problem.chance(problem.candidates[index].session))
-        };
+        let rank =
+            |&index: &usize| (usize::MAX - held[index], problem.chance(problem.candidates[index].session));
         let mut order: Vec<usize> = (0..problem.candidates.len()).collect();
         order.sort_by_key(rank);
         let first = |eligible: &[usize]| order.iter().copied().find(|index| eligible.contains(index));

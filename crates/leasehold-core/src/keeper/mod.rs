@@ -1,0 +1,292 @@
+//! The keeper: a thread of its own that renews, watches and supervises, whatever the user's runtime is doing.
+
+mod links;
+mod pulse;
+mod supervisor;
+mod trail;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use self::links::{Lane, Links};
+use self::pulse::Pulse;
+use self::supervisor::Supervisor;
+use self::trail::Trail;
+use crate::artifact::SharedArtifact;
+use crate::clock::{Clock, Instant};
+use crate::error::Error;
+use crate::name::{ArtifactName, ClusterName, NodeId};
+use crate::protocol::action::Outcome;
+use crate::protocol::request::{Answer, CallError, Deployment};
+use crate::protocol::{Action, CallId, Config, Event, Machine, SessionId, Token};
+use crate::schedule_clock::{ScheduleClock, TOLERATED_SKEW};
+use crate::status::{State, Status};
+use crate::store::Target;
+
+/// What the keeper works with.
+pub(crate) struct Setup {
+    pub(crate) cluster: ClusterName,
+    pub(crate) target: Target,
+    pub(crate) work: sea_orm::DatabaseConnection,
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) artifacts: Vec<SharedArtifact>,
+    pub(crate) deployment: Deployment,
+    /// Where artifacts run: the runtime on which the node was started.
+    pub(crate) runtime: Handle,
+    pub(crate) yield_when_stalled: bool,
+}
+
+/// What the node's handle asks of its keeper.
+pub(crate) enum Command {
+    Deploy(Vec<SharedArtifact>, Deployment),
+    Drain(bool),
+    Leave,
+}
+
+/// What reaches the keeper.
+pub(crate) enum Input {
+    Command(Command),
+    Answer {
+        id: CallId,
+        sent: Instant,
+        result: Result<Answer, CallError>,
+    },
+    #[cfg(feature = "postgres")]
+    Notified,
+    Ended {
+        artifact: ArtifactName,
+        token: Token,
+        outcome: Outcome,
+    },
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// [`Error::System`] when the machine refuses the thread or its runtime.
+pub(crate) fn spawn(setup: Setup) -> Result<(mpsc::UnboundedSender<Input>, watch::Receiver<Status>), Error> {
+    let system = |operation| move |source| Error::System { operation, source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("start the keeper's runtime"))?;
+    let (inputs, inbox) = mpsc::unbounded_channel();
+    let (publish, status) = watch::channel(Status::new(setup.cluster.clone(), setup.config.node.clone()));
+    let sender = inputs.clone();
+    std::thread::Builder::new()
+        .name(format!("leasehold-{}", setup.cluster))
+        .spawn(move || runtime.block_on(Keeper::new(setup, sender, inbox, publish).run()))
+        .map_err(system("start the keeper's thread"))?;
+    Ok((inputs, status))
+}
+
+struct Keeper {
+    clock: Arc<dyn Clock>,
+    machine: Machine,
+    links: Links,
+    trail: Trail,
+    supervisor: Supervisor,
+    schedule: ScheduleClock,
+    pulse: Pulse,
+    inbox: mpsc::UnboundedReceiver<Input>,
+    publish: watch::Sender<Status>,
+    status: Status,
+    /// The node was asked to drain by its handle, not for a stalled runtime.
+    drained: bool,
+    skew_warned: bool,
+}
+
+impl Keeper {
+    fn new(
+        setup: Setup,
+        inputs: mpsc::UnboundedSender<Input>,
+        inbox: mpsc::UnboundedReceiver<Input>,
+        publish: watch::Sender<Status>,
+    ) -> Self {
+        let Setup { cluster, target, work, config, clock, artifacts, deployment, runtime, .. } = setup;
+        let node: NodeId = config.node.clone();
+        let schedule = ScheduleClock::new(Arc::clone(&clock));
+        let pulse = Pulse::new(runtime.clone(), config.timings.stall, setup.yield_when_stalled);
+        let lane = Arc::new(Lane::new(target, cluster.clone(), Arc::clone(&clock)));
+        let links = Links::new(Arc::clone(&lane), inputs.clone(), config.timings.patience());
+        let trail = Trail::new(lane, node, Arc::clone(&clock));
+        let supervisor =
+            Supervisor::new(cluster, runtime, Arc::clone(&clock), schedule.clone(), work, artifacts, inputs);
+        let status = publish.borrow().clone();
+        let machine = Machine::new(Arc::new(config), deployment);
+        Self {
+            clock,
+            machine,
+            links,
+            trail,
+            supervisor,
+            schedule,
+            pulse,
+            inbox,
+            publish,
+            status,
+            drained: false,
+            skew_warned: false,
+        }
+    }
+
+    async fn run(mut self) {
+        self.links.listen();
+        let mut event = Event::Wake;
+        loop {
+            let actions = self.machine.handle(self.clock.now(), SessionId::fresh(), event);
+            for action in actions {
+                self.act(action);
+            }
+            self.trail.record();
+            if self.machine.session().is_some_and(crate::protocol::Session::leads) {
+                self.trail.trim();
+            }
+            self.publish();
+            if self.status.state == State::Left {
+                self.trail.flush().await;
+                return;
+            }
+            event = self.next().await;
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        loop {
+            let wake = self.machine.next_wake().map(|at| at.since(self.clock.now()));
+            let pulse = self.pulse.next();
+            let pause = wake.map_or(pulse, |wake| wake.min(pulse));
+            tokio::select! {
+                biased;
+                input = self.inbox.recv() => match input {
+                    Some(input) => if let Some(event) = self.receive(input) { return event },
+                    // Every handle and every run is gone.
+                    None => return Event::Leave,
+                },
+                () = tokio::time::sleep(pause) => {
+                    if let Some(stalled) = self.pulse.beat() {
+                        self.status.runtime_stalled = stalled;
+                        if self.pulse.yields() && !self.drained {
+                            return Event::Drain(stalled);
+                        }
+                    }
+                    if wake.is_some_and(|wake| wake <= pause) {
+                        return Event::Wake;
+                    }
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self, input: Input) -> Option<Event> {
+        Some(match input {
+            Input::Command(Command::Deploy(artifacts, deployment)) => {
+                self.supervisor.deploy(artifacts);
+                Event::Deploy(deployment)
+            }
+            Input::Command(Command::Drain(drain)) => {
+                self.drained = drain;
+                Event::Drain(drain)
+            }
+            Input::Command(Command::Leave) => Event::Leave,
+            #[cfg(feature = "postgres")]
+            Input::Notified => Event::Notified,
+            Input::Answer { id, sent, result } => {
+                self.links.landed(id);
+                self.note(sent, &result);
+                Event::Answer { id, result }
+            }
+            Input::Ended { artifact, token, outcome } => {
+                self.status.note_end(&artifact, token, &outcome);
+                Event::Ended { artifact, token, outcome }
+            }
+        })
+    }
+
+    /// What an answer says besides what the protocol needs.
+    fn note(&mut self, sent: Instant, result: &Result<Answer, CallError>) {
+        match result {
+            Ok(answer) => {
+                self.status.database_error = None;
+                if let Answer::Renewed { view, .. } = answer {
+                    self.schedule.sample(view.wall_ms, sent, self.clock.now());
+                    self.warn_of_skew(view.wall_ms);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(error = %error.message, "a call to the database failed");
+                self.status.database_error = Some(Arc::clone(&error.message));
+            }
+        }
+    }
+
+    fn warn_of_skew(&mut self, wall_ms: i64) {
+        let skew = (chrono::Utc::now().timestamp_millis() - wall_ms).unsigned_abs();
+        let off = Duration::from_millis(skew) > TOLERATED_SKEW;
+        if off && !self.skew_warned {
+            tracing::warn!(
+                skew_ms = skew,
+                "this node's wall clock differs from the database's; schedules follow the database's"
+            );
+        }
+        self.skew_warned = off;
+    }
+
+    fn act(&mut self, action: Action) {
+        self.trail.note(&action);
+        match action {
+            Action::Call(call) => self.links.send(call),
+            Action::Joined { session } => {
+                self.supervisor.begin(session);
+                self.status.joined(session);
+                tracing::info!(%session, "joined the cluster");
+            }
+            Action::Trusted { until } => {
+                self.supervisor.trust(until);
+                self.status.trusted();
+            }
+            Action::Over { session, why } => {
+                self.supervisor.over();
+                self.status.over();
+                tracing::warn!(%session, why, "the session is over; joining again");
+            }
+            Action::Start { artifact, token } => {
+                tracing::info!(%artifact, %token, "lease granted");
+                self.status.start(&artifact, token);
+                self.supervisor.start(artifact, token);
+            }
+            Action::Revoke { artifact, token, why, deadline } => {
+                tracing::info!(%artifact, %token, %why, "lease revoked");
+                self.status.revoke(&artifact, token);
+                self.supervisor.revoke(&artifact, token, why, deadline);
+            }
+            Action::Stop { artifact, token, why } => {
+                tracing::warn!(%artifact, %token, %why, "run cut off");
+                self.status.stop(&artifact, token);
+                self.supervisor.stop(&artifact, token, why);
+            }
+            Action::Refused(refusal) => self.status.refuse(refusal),
+            Action::Record(record) => {
+                tracing::info!(kind = record.kind.as_str(), detail = %record.detail, "cluster")
+            }
+            Action::Left => {
+                self.supervisor.over();
+                self.status.left();
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        // A burst of ends is shown at once: each snapshot of a node that runs thousands is a copy of its map.
+        if !self.inbox.is_empty() && self.status.state != State::Left {
+            return;
+        }
+        let leads = self.machine.session().is_some_and(crate::protocol::Session::leads);
+        self.status.leads = leads;
+        if *self.publish.borrow() != self.status {
+            self.publish.send_replace(self.status.clone());
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Runs artifacts on the user's runtime, one run per grant, and takes their leases back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sea_orm::DatabaseConnection;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Input;
+use crate::artifact::SharedArtifact;
+use crate::clock::{Clock, Instant};
+use crate::lease::{Lease, Trust};
+use crate::name::{ArtifactName, ClusterName};
+use crate::protocol::action::{Outcome, Revocation};
+use crate::protocol::{SessionId, Token};
+use crate::schedule_clock::ScheduleClock;
+use crate::store::LeaseKey;
+
+struct Run {
+    lease: Lease,
+    task: AbortHandle,
+}
+
+/// The runs of a node.
+pub(super) struct Supervisor {
+    cluster: ClusterName,
+    runtime: Handle,
+    clock: Arc<dyn Clock>,
+    schedule: ScheduleClock,
+    work: DatabaseConnection,
+    artifacts: HashMap<ArtifactName, SharedArtifact>,
+    inputs: mpsc::UnboundedSender<Input>,
+    session: Option<(SessionId, Arc<Trust>)>,
+    runs: HashMap<ArtifactName, Run>,
+    /// Resolves when the last run of an artifact is really gone: a future that blocks its thread cannot be dropped.
+    gone: HashMap<ArtifactName, CancellationToken>,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        cluster: ClusterName,
+        runtime: Handle,
+        clock: Arc<dyn Clock>,
+        schedule: ScheduleClock,
+        work: DatabaseConnection,
+        artifacts: Vec<SharedArtifact>,
+        inputs: mpsc::UnboundedSender<Input>,
+    ) -> Self {
+        let (session, runs, gone) = (None, HashMap::new(), HashMap::new());
+        let artifacts = by_name(artifacts);
+        Self { cluster, runtime, clock, schedule, work, artifacts, inputs, session, runs, gone }
+    }
+
+    /// A session has begun; it is not trusted before its first renewal.
+    pub(super) fn begin(&mut self, session: SessionId) {
+        self.session = Some((session, Arc::default()));
+    }
+
+    /// The session was renewed.
+    pub(super) fn trust(&self, until: Instant) {
+        if let Some((_, trust)) = &self.session {
+            trust.extend(until);
+        }
+    }
+
+    /// The session is over: no lease of it is valid any more.
+    pub(super) fn over(&mut self) {
+        if let Some((_, trust)) = self.session.take() {
+            trust.end();
+        }
+        for (_, run) in self.runs.drain() {
+            run.lease.revoke(Revocation::SessionOver, Instant::ZERO);
+            run.lease.end();
+            run.task.abort();
+        }
+    }
+
+    /// Replaces the set of artifacts. Runs of those that are gone go on until they are revoked.
+    pub(super) fn deploy(&mut self, artifacts: Vec<SharedArtifact>) {
+        self.artifacts = by_name(artifacts);
+    }
+
+    pub(super) fn start(&mut self, name: ArtifactName, token: Token) {
+        let (Some((session, trust)), Some(artifact)) = (&self.session, self.artifacts.get(&name)) else {
+            return;
+        };
+        let key =
+            LeaseKey { cluster: self.cluster.clone(), artifact: name.clone(), token, session: *session };
+        let (clock, schedule) = (Arc::clone(&self.clock), self.schedule.clone());
+        let lease = Lease::new(key, Arc::clone(trust), clock, schedule, self.work.clone());
+        let gone = CancellationToken::new();
+        let before = self.gone.insert(name.clone(), gone.clone());
+        let (artifact, given) = (Arc::clone(artifact), lease.clone());
+        let task = self.runtime.spawn(async move {
+            // Two runs of one artifact never overlap in a process, even if the earlier one cannot be dropped.
+            if let Some(before) = before {
+                before.cancelled().await;
+            }
+            artifact.run(given).await
+        });
+        let abort = task.abort_handle();
+        let (inputs, ending) = (self.inputs.clone(), lease.clone());
+        let ended = name.clone();
+        // On the keeper's own runtime: it must learn of an end though the user's is blocked.
+        tokio::spawn(async move {
+            let outcome = match task.await {
+                Ok(Ok(())) => Outcome::Returned,
+                Ok(Err(error)) => Outcome::Failed(error.to_string().into()),
+                Err(error) => Outcome::Failed(panic_text(error).into()),
+            };
+            ending.end();
+            gone.cancel();
+            // The keeper may have stopped meanwhile.
+            let _ = inputs.send(Input::Ended { artifact: ended, token, outcome });
+        });
+        self.runs.insert(name, Run { lease, task: abort });
+    }
+
+    pub(super) fn revoke(&self, name: &ArtifactName, token: Token, why: Revocation, deadline: Instant) {
+        if let Some(run) = self.runs.get(name).filter(|run| run.lease.token() == token) {
+            run.lease.revoke(why, deadline);
+        }
+    }
+
+    pub(super) fn stop(&mut self, name: &ArtifactName, token: Token, why: Revocation) {
+        if self.runs.get(name).is_some_and(|run| run.lease.token() == token)
+            && let Some(run) = self.runs.remove(name)
+        {
+            run.lease.revoke(why, Instant::ZERO);
+            run.lease.end();
+            run.task.abort();
+        }
+    }
+}
+
+fn by_name(artifacts: Vec<SharedArtifact>) -> HashMap<ArtifactName, SharedArtifact> {
+    artifacts.into_iter().map(|artifact| (artifact.name().clone(), artifact)).collect()
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "the run was dropped".to_owned() };
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panicked: {}", text.unwrap_or_else(|| "with a value that is not text".to_owned()))
+}

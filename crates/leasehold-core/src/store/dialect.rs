@@ -1,0 +1,85 @@
+//! The seam between databases: everything that differs is behind these two traits.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sea_orm::{DatabaseConnection, DbBackend, Statement};
+
+use super::audit::AuditEvent;
+use super::error::{ErrorKind, StoreError};
+use super::fence::LeaseKey;
+use super::inspect::Findings;
+use super::target::Target;
+use crate::name::ClusterName;
+use crate::protocol::request::{Answer, Request};
+
+/// What one kind of database understands. Statements that run inside users' transactions are plain data.
+#[async_trait]
+pub(crate) trait Dialect: Send + Sync {
+    /// Opens one connection.
+    async fn open(&self, target: &Target) -> Result<Box<dyn Wire>, StoreError>;
+
+    /// A pool of at most `connections` for plugins' fenced writes; connects when it is first used.
+    fn pool(&self, target: &Target, connections: u32) -> Result<DatabaseConnection, StoreError>;
+
+    /// Refuses a database that cannot carry leases. Changes nothing in it.
+    async fn inspect(&self, target: &Target) -> Result<Findings, StoreError>;
+
+    /// Sorts an error by the code that the database gave it.
+    fn classify(&self, code: &str, message: &str) -> ErrorKind;
+
+    /// Whether an error with this code, of a fencing statement, means that the lease has moved on.
+    fn is_lost(&self, code: &str) -> bool;
+
+    /// A statement that locks the lease until the transaction ends, and matches or returns no row if it is lost.
+    fn fence(&self, key: &LeaseKey, remaining: Duration) -> Statement;
+
+    /// A statement that returns, as `held`, 0 if the lease is lost, else writes the checkpoint.
+    fn put_checkpoint(&self, key: &LeaseKey, name: &str, value: &str) -> Statement;
+
+    /// A statement that returns `token` and `value` of a checkpoint.
+    fn get_checkpoint(&self, cluster: &ClusterName, artifact: &str, name: &str) -> Statement;
+
+    /// A statement that inserts audit events.
+    fn insert_events(&self, cluster: &ClusterName, events: &[AuditEvent]) -> Statement;
+
+    /// A statement that returns the latest audit events, the latest first.
+    fn latest_events(&self, cluster: &ClusterName, limit: u64) -> Statement;
+
+    /// A statement that deletes at most `limit` audit events older than `keep`.
+    fn trim_events(&self, cluster: &ClusterName, keep: Duration, limit: u64) -> Statement;
+}
+
+/// One open connection.
+#[async_trait]
+pub(crate) trait Wire: fmt::Debug + Send + Sync {
+    /// Executes a request once.
+    async fn call(&self, cluster: &ClusterName, request: &Request) -> Result<Answer, StoreError>;
+
+    /// The connection, for statements of other parts of leasehold.
+    fn connection(&self) -> &DatabaseConnection;
+}
+
+/// The dialect of a backend.
+pub(crate) fn of(backend: DbBackend) -> Result<&'static dyn Dialect, StoreError> {
+    match backend {
+        #[cfg(feature = "postgres")]
+        DbBackend::Postgres => Ok(&super::postgres::Postgres),
+        #[cfg(feature = "sqlite")]
+        DbBackend::Sqlite => Ok(&super::sqlite::Sqlite),
+        other => Err(StoreError::new(
+            ErrorKind::Invalid,
+            "open",
+            format!("leasehold was built without support for {}: {}", other.as_str(), remedy(other)),
+        )),
+    }
+}
+
+fn remedy(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "enable its feature `postgres`",
+        DbBackend::Sqlite => "enable its feature `sqlite`",
+        _ => "use PostgreSQL (feature `postgres`) or SQLite (feature `sqlite`)",
+    }
+}

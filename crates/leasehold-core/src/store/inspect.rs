@@ -1,0 +1,54 @@
+//! What is checked before anything else, and the schema.
+
+use super::dialect;
+use super::error::StoreError;
+use super::link::Link;
+use super::target::Target;
+
+/// What an inspection found, for logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Findings {
+    /// The server or library and its version.
+    pub server: String,
+}
+
+/// Refuses a database that cannot carry leases: one that takes no writes, loses commits, or lies on a network file
+/// system. Changes nothing in it; in particular it creates no file.
+///
+/// # Errors
+/// Says what was found and the remedy.
+pub async fn inspect(target: &Target) -> Result<Findings, StoreError> {
+    dialect::of(target.backend())?.inspect(target).await
+}
+
+/// Brings the schema up to date; see [`leasehold_migration::up`]. Tells the state from before.
+///
+/// # Errors
+/// [`ErrorKind::Schema`](super::ErrorKind::Schema) when a table of another program has one of our names.
+pub async fn migrate(target: &Target) -> Result<leasehold_migration::SchemaState, StoreError> {
+    let link = Link::open(target).await?;
+    let done = leasehold_migration::up(link.connection()).await;
+    link.close().await;
+    done.map_err(|e| StoreError::schema(target.backend(), e))
+}
+
+/// Says whether the schema is complete, for a node that may not change it. Changes nothing.
+///
+/// # Errors
+/// [`ErrorKind::Schema`](super::ErrorKind::Schema) naming what is missing and how to apply it; errors of the database.
+pub async fn verify(target: &Target) -> Result<(), StoreError> {
+    let link = Link::open(target).await?;
+    let state = leasehold_migration::state(link.connection()).await;
+    link.close().await;
+    let state = state.map_err(|e| StoreError::schema(target.backend(), e))?;
+    if state.is_complete() {
+        return Ok(());
+    }
+    let message = format!(
+        "the schema lacks {}; apply it as its owner with the SQL that leasehold_migration::script prints, or let a node \
+         with the right to change the schema start first",
+        state.pending.join(", ")
+    );
+    Err(StoreError::new(super::ErrorKind::Schema, "verify", message))
+}

@@ -1,0 +1,31 @@
+//! The database: where it is, what the protocol asks of it, and the fences that users' transactions need.
+//!
+//! [`Target`] says where, [`inspect`] refuses what cannot carry leases, [`migrate`] brings the schema up to date, and a
+//! [`Link`] is one connection that executes [`Request`](crate::protocol::request::Request)s. What differs between
+//! databases is in `postgres` and `sqlite`, behind the seam in `dialect`.
+
+pub mod audit;
+pub mod checkpoint;
+mod dialect;
+mod error;
+mod fence;
+mod inspect;
+mod json;
+mod link;
+#[cfg(feature = "postgres")]
+mod listen;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod rows;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod target;
+
+pub use error::{ErrorKind, StoreError};
+pub use fence::{LeaseKey, fence};
+pub use inspect::{Findings, inspect, migrate, verify};
+pub use leasehold_migration::SchemaState;
+pub use link::Link;
+#[cfg(feature = "postgres")]
+pub use listen::Listener;
+pub use target::Target;

@@ -1,0 +1,156 @@
+//! PostgreSQL: every coordination write is one autocommit statement.
+
+mod connect;
+mod fences;
+mod reads;
+mod register;
+mod writes;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sea_orm::sqlx::postgres::PgConnectOptions;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement, Value};
+
+use super::audit::AuditEvent;
+use super::dialect::{Dialect, Wire};
+use super::error::{ErrorKind, StoreError};
+use super::fence::LeaseKey;
+use super::inspect::Findings;
+use super::rows;
+use super::target::{Place, Target};
+use crate::name::ClusterName;
+use crate::protocol::request::{Answer, Request};
+
+pub(super) use connect::{channel, pool};
+
+const BACKEND: DbBackend = DbBackend::Postgres;
+
+/// Which life of the database answers. The identifier stays when a standby is promoted, the start of the server does not.
+macro_rules! live {
+    () => {
+        "((select system_identifier::text from pg_control_system()) || '/' || extract(epoch from pg_postmaster_start_time())::text)"
+    };
+}
+use live;
+
+pub(super) struct Postgres;
+
+#[async_trait]
+impl Dialect for Postgres {
+    async fn open(&self, target: &Target) -> Result<Box<dyn Wire>, StoreError> {
+        Ok(Box::new(PostgresWire { db: connect::open(options(target)?).await? }))
+    }
+
+    fn pool(&self, target: &Target, connections: u32) -> Result<DatabaseConnection, StoreError> {
+        Ok(sea_orm::SqlxPostgresConnector::from_sqlx_postgres_pool(connect::work(
+            options(target)?,
+            connections,
+        )))
+    }
+
+    async fn inspect(&self, target: &Target) -> Result<Findings, StoreError> {
+        connect::inspect(options(target)?).await
+    }
+
+    fn classify(&self, code: &str, _: &str) -> ErrorKind {
+        match code {
+            "40001" | "40P01" | "55P03" => ErrorKind::Conflict,
+            "25006" => ErrorKind::ReadOnly,
+            // Undefined table, column, schema or function.
+            "42P01" | "42703" | "3F000" | "42883" => ErrorKind::Schema,
+            // Statement timeout, too many connections, shutdown, starting up.
+            "57014" | "53300" | "57P01" | "57P02" | "57P03" | "57P05" => ErrorKind::Unreachable,
+            // Credentials, or no such database.
+            "28000" | "28P01" | "3D000" => ErrorKind::Invalid,
+            _ if code.starts_with("08") => ErrorKind::Unreachable,
+            _ => ErrorKind::Other,
+        }
+    }
+
+    // Above READ COMMITTED the server does not show the newer lease but fails.
+    fn is_lost(&self, code: &str) -> bool {
+        code == "40001"
+    }
+
+    fn fence(&self, key: &LeaseKey, remaining: Duration) -> Statement {
+        fences::fence(key, remaining)
+    }
+
+    fn put_checkpoint(&self, key: &LeaseKey, name: &str, value: &str) -> Statement {
+        fences::put_checkpoint(key, name, value)
+    }
+
+    fn get_checkpoint(&self, cluster: &ClusterName, artifact: &str, name: &str) -> Statement {
+        fences::get_checkpoint(cluster, artifact, name)
+    }
+
+    fn insert_events(&self, cluster: &ClusterName, events: &[AuditEvent]) -> Statement {
+        fences::insert_events(cluster, events)
+    }
+
+    fn latest_events(&self, cluster: &ClusterName, limit: u64) -> Statement {
+        fences::latest_events(cluster, limit)
+    }
+
+    fn trim_events(&self, cluster: &ClusterName, keep: Duration, limit: u64) -> Statement {
+        fences::trim_events(cluster, keep, limit)
+    }
+}
+
+fn options(target: &Target) -> Result<PgConnectOptions, StoreError> {
+    match &target.place {
+        Place::Postgres(options) => Ok((**options).clone()),
+        #[cfg(feature = "sqlite")]
+        Place::Sqlite(_) => {
+            Err(StoreError::new(ErrorKind::Invalid, "open", "this is no PostgreSQL database"))
+        }
+    }
+}
+
+/// The only place that turns text and values into a statement of this database.
+fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
+    Statement::from_sql_and_values(BACKEND, sql, values)
+}
+
+#[derive(Debug)]
+pub(super) struct PostgresWire {
+    db: DatabaseConnection,
+}
+
+#[async_trait]
+impl Wire for PostgresWire {
+    async fn call(&self, cluster: &ClusterName, request: &Request) -> Result<Answer, StoreError> {
+        match self.read(cluster, request).await? {
+            Some(answer) => Ok(answer),
+            None => self.write(cluster, request).await,
+        }
+    }
+
+    fn connection(&self) -> &DatabaseConnection {
+        &self.db
+    }
+}
+
+impl PostgresWire {
+    async fn all<const N: usize>(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        values: [Value; N],
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        let rows = self.db.query_all_raw(statement(sql, values)).await;
+        rows.map_err(|e| StoreError::database(BACKEND, operation, e))
+    }
+
+    /// A write that returns how many rows it matched.
+    async fn matched<const N: usize>(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        values: [Value; N],
+    ) -> Result<Answer, StoreError> {
+        let rows = self.all(operation, sql, values).await?;
+        Ok(Answer::Matched(rows::matched(rows.first())?))
+    }
+}

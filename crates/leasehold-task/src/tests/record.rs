@@ -1,0 +1,133 @@
+//! The statements, one by one, under a real lease.
+
+use leasehold_core::Error;
+use leasehold_core::lead::Lead;
+use leasehold_core::lease::Lease;
+use leasehold_core::node::Node;
+use tokio::sync::mpsc;
+
+use super::{Cluster, next};
+use crate::claim::{Claim, Record};
+use crate::firing::Outcome;
+
+/// The record of the artifact `t`, on a node that must be kept.
+async fn record(cluster: &Cluster) -> (Node, Lease, Record) {
+    let (send, mut leases) = mpsc::unbounded_channel();
+    let lead = Lead::new("t", move |lease: Lease| {
+        let send = send.clone();
+        async move {
+            send.send(lease.clone())?;
+            lease.revoked().await;
+            Ok(())
+        }
+    });
+    let node = cluster.node("a", lead.unwrap()).await;
+    let lease = next(&mut leases).await;
+    let record = Record::open(lease.clone()).await.unwrap();
+    (node, lease, record)
+}
+
+async fn firing(cluster: &Cluster, slot: i64, token: i64, finished: bool) {
+    let finished = if finished { "current_timestamp" } else { "null" };
+    cluster
+        .sql(&format!(
+            "insert into leasehold_firing (cluster, artifact, slot, token, attempt, node, finished_at) \
+             values (:c, 't', {slot}, {token}, 1, 'old', {finished}) returning 1 as one"
+        ))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_is_claimed_once_and_completed_once() {
+    Cluster::on_each(async |cluster| {
+        let (_node, _, record) = record(&cluster).await;
+        assert_eq!(record.last().await.unwrap(), None);
+        assert_eq!(record.claim(1000).await.unwrap(), Claim::Taken(1));
+        assert_eq!(record.claim(1000).await.unwrap(), Claim::Taken(1), "the same claim, its answer lost");
+        assert_eq!(record.last().await.unwrap(), Some((1000, None)));
+        record.complete(1000, 1_795_507_200_007, &Outcome::Failed("no\0".to_owned())).await.unwrap();
+        record.complete(1000, 5, &Outcome::Succeeded).await.unwrap();
+        assert_eq!(record.last().await.unwrap(), Some((1000, Some(1_795_507_200_007))));
+        assert_eq!(record.claim(1000).await.unwrap(), Claim::Done);
+        assert_eq!(cluster.history().await, [(1000, 1, Some("failed".to_owned()))]);
+        let rows = cluster.sql("select node, error from leasehold_firing where cluster = :c").await;
+        assert_eq!(rows[0].try_get::<String>("", "node").unwrap(), "a");
+        assert_eq!(rows[0].try_get::<String>("", "error").unwrap(), "no\u{fffd}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_older_token_left_is_taken_over_oldest_first() {
+    Cluster::on_each(async |cluster| {
+        firing(&cluster, 3000, 1, false).await;
+        firing(&cluster, 1000, 1, false).await;
+        firing(&cluster, 2000, 1, true).await;
+        let (_node, _, record) = record(&cluster).await;
+        assert_eq!(record.unfinished().await.unwrap(), [1000, 3000]);
+        assert_eq!(record.claim(1000).await.unwrap(), Claim::Taken(2));
+        assert_eq!(record.claim(1000).await.unwrap(), Claim::Taken(2));
+        assert_eq!(record.claim(2000).await.unwrap(), Claim::Done);
+        assert_eq!(record.unfinished().await.unwrap(), [3000]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_once_a_higher_token_was_granted() {
+    Cluster::on_each(async |cluster| {
+        firing(&cluster, 1000, 1, false).await;
+        firing(&cluster, 500, 1, true).await;
+        let (_node, lease, record) = record(&cluster).await;
+        assert_eq!(record.claim(2000).await.unwrap(), Claim::Taken(1));
+        let next = lease.token().0 + 1;
+        let grant = format!(
+            "update leasehold_lease set token = {next}, holder = null where cluster = :c returning 1 as one"
+        );
+        assert_eq!(cluster.sql(&grant).await.len(), 1);
+        let before = cluster.history().await;
+        for slot in [1000, 2000, 3000] {
+            assert!(matches!(record.claim(slot).await, Err(Error::Lost(_))), "slot {slot}");
+        }
+        assert!(matches!(record.complete(2000, 5, &Outcome::Succeeded).await, Err(Error::Lost(_))));
+        assert!(matches!(record.trim(i64::MAX).await, Err(Error::Lost(_))));
+        assert_eq!(cluster.history().await, before);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trimming_spares_what_is_unfinished_recent_or_last() {
+    Cluster::on_each(async |cluster| {
+        for slot in [1000, 2000, 3000, 4000] {
+            firing(&cluster, slot, 1, slot != 2000).await;
+        }
+        let (_node, _, record) = record(&cluster).await;
+        let left = async || cluster.history().await.iter().map(|row| row.0).collect::<Vec<_>>();
+        assert_eq!(record.trim(1000).await.unwrap(), 0);
+        assert_eq!(record.trim(3000).await.unwrap(), 1);
+        assert_eq!(left().await, [2000, 3000, 4000]);
+        assert_eq!(record.trim(i64::MAX).await.unwrap(), 1);
+        assert_eq!(left().await, [2000, 4000]);
+    })
+    .await;
+}
+
+/// A plan that reads the whole history would delay the first firing after a failover by as much.
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_firings_are_found_through_the_index() {
+    Cluster::on_each(async |cluster| {
+        if cluster.db.get_database_backend() != sea_orm::DbBackend::Sqlite {
+            return; // An empty table is scanned by PostgreSQL, whatever indexes it has.
+        }
+        let rows = cluster
+            .sql(
+                "explain query plan select slot from leasehold_firing where cluster = :c and artifact = 't' \
+                 and finished_at is null and token < 5 order by slot limit 100",
+            )
+            .await;
+        let plan: Vec<String> = rows.iter().map(|row| row.try_get("", "detail").unwrap()).collect();
+        assert!(plan.iter().any(|line| line.contains("leasehold_firing_unfinished")), "{plan:?}");
+    })
+    .await;
+}

@@ -1,0 +1,103 @@
+//! Brings a schema up to date.
+
+use sea_orm_migration::sea_orm::sea_query::IntoIden;
+use sea_orm_migration::sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, DynIden, Statement, TransactionTrait,
+};
+use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager, async_trait, seaql_migrations};
+
+use crate::dialect::dialect;
+use crate::error::MigrateError;
+use crate::m0001_tables;
+use crate::schema::{MIGRATIONS, SchemaState, VERSIONS, state};
+
+/// The migrations, for programs that run them among their own. Alone it takes no lock: [`up`] does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_tables::Tables)]
+    }
+
+    fn migration_table_name() -> DynIden {
+        VERSIONS.into_iden()
+    }
+
+    // A migration that a newer program applied stops nobody; sea-orm would call its file missing.
+    async fn get_migration_models<C: ConnectionTrait>(db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr> {
+        Self::install(db).await?;
+        let known = |version: &str| MIGRATIONS.iter().any(|(name, _)| *name == version);
+        let models = all_models(db).await?;
+        Ok(models.into_iter().filter(|model| known(&model.version)).collect())
+    }
+}
+
+async fn all_models<C: ConnectionTrait>(db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr> {
+    let sql = format!("select version, applied_at from {VERSIONS} order by version");
+    let statement = Statement::from_string(db.get_database_backend(), sql);
+    let rows = db.query_all_raw(statement).await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(seaql_migrations::Model {
+                version: row.try_get("", "version")?,
+                applied_at: row.try_get("", "applied_at")?,
+            })
+        })
+        .collect()
+}
+
+/// Applies what is pending, all of it or nothing, and tells the state from before.
+///
+/// Runs under a lock of its own: several processes may call it at once. Where nothing is pending it writes nothing,
+/// so that a node without the right to change the schema starts on one that was prepared for it. Not to be cancelled.
+///
+/// # Errors
+/// [`MigrateError`]; the database is unchanged.
+pub async fn up(db: &DatabaseConnection) -> Result<SchemaState, MigrateError> {
+    let before = state(db).await?;
+    if before.is_complete() {
+        return Ok(before);
+    }
+    let dialect = dialect(db.get_database_backend())?;
+    let txn = db.begin_with_options(dialect.begin).await?;
+    if let Some(lock) = &dialect.lock {
+        txn.execute_unprepared(lock).await?;
+    }
+    // Another process may have been faster.
+    let before = state(&txn).await?;
+    if !before.is_complete() {
+        txn.execute_unprepared(dialect.versions).await?;
+    }
+    for migration in Migrator::migrations() {
+        if before.pending.iter().any(|name| name == migration.name()) {
+            migration.up(&SchemaManager::new(&txn)).await?;
+            txn.execute_unprepared(&dialect.applied.replace("{}", migration.name())).await?;
+        }
+    }
+    txn.commit().await?;
+    Ok(before)
+}
+
+/// The name and the SQL text of every migration, oldest first.
+///
+/// # Errors
+/// When leasehold has no schema for `backend`.
+pub fn statements(backend: DbBackend) -> Result<Vec<(&'static str, &'static str)>, MigrateError> {
+    Ok(vec![(m0001_tables::NAME, m0001_tables::sql(backend)?)])
+}
+
+/// One script that makes the whole schema in an empty database and notes every migration as applied.
+///
+/// # Errors
+/// When leasehold has no schema for `backend`.
+pub fn script(backend: DbBackend) -> Result<String, MigrateError> {
+    let dialect = dialect(backend)?;
+    let mut text = format!("begin;\n{};\n", dialect.versions);
+    for (name, sql) in statements(backend)? {
+        text.push_str(&format!("\n-- {name}\n{sql}{};\n", dialect.applied.replace("{}", name)));
+    }
+    text.push_str("\ncommit;\n");
+    Ok(text)
+}
