@@ -62,7 +62,8 @@ impl Driver<'_> {
         let Some(mut sessions) = sessions.collect::<Option<Vec<_>>>() else { return false };
         sessions.sort_unstable();
         let rows: Vec<_> = world.database.nodes().map(|row| row.session).collect();
-        let adopted = world.database.cluster().is_some_and(|cluster| cluster.adopted == world.database.live());
+        let adopted =
+            world.database.cluster().is_some_and(|cluster| cluster.adopted == world.database.live());
         let calm = adopted && rows == sessions && world.flying.is_empty() && self.served();
         self.world.calm = if calm { self.world.calm + 1 } else { 0 };
         self.world.calm > 3
@@ -71,7 +72,8 @@ impl Driver<'_> {
     /// The artifact has its holder, if there is anybody to hold it.
     fn served(&self) -> bool {
         let valid = self.valid();
-        let able = self.world.awake().filter(|(_, node)| !node.drains).map(|(index, _)| index).collect::<Vec<_>>();
+        let able =
+            self.world.awake().filter(|(_, node)| !node.drains).map(|(index, _)| index).collect::<Vec<_>>();
         let active = self.world.database.desired(&job()) == Some(Desired::Active);
         if able.is_empty() || !active { true } else { valid.len() == 1 && able.contains(&valid[0]) }
     }

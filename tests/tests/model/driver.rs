@@ -267,9 +267,7 @@ impl Driver<'_> {
         let fresh = SessionId::from_u128(u128::from(self.world.sessions) + 1);
         let now = self.world.clock(&self.setting.scenario, index);
         let actions = self.node(index).machine.handle(now, fresh, event);
-        let joins = |action: &Action| {
-            matches!(action, Action::Call(Call { request: Request::Join { node, .. }, .. }) if node.session == fresh)
-        };
+        let joins = |action: &Action| matches!(action, Action::Call(Call { request: Request::Join { node, .. }, .. }) if node.session == fresh);
         if actions.iter().any(joins) {
             self.world.sessions += 1;
         }

@@ -6,8 +6,9 @@ use leasehold_core::protocol::action::Outcome;
 use leasehold_core::protocol::request::Request;
 use leasehold_core::timing::Timings;
 
-/// One unit of the model's time: coarse, so that a `ttl` is eight steps.
-pub const UNIT: Duration = Duration::from_millis(100);
+/// One unit of the model's time: coarse, so that a `ttl` is eight steps, and long, so that it is not the floor of the
+/// timeouts (`MIN_PATIENCE`, `MIN_CALL`) that decides.
+pub const UNIT: Duration = Duration::from_millis(500);
 
 /// One thing the adversary may do, once for each time it is listed. Nodes are meant by their place in the scenario.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -156,6 +157,11 @@ impl Scenario {
             bound: None,
             both_orders: false,
         }
+    }
+
+    /// With more time for the adversary.
+    pub fn deeper(self) -> Self {
+        Self { disturbed: self.disturbed + 3, ..self }
     }
 
     /// The step after which the adversary rests.

@@ -163,13 +163,21 @@ impl World {
     }
 
     pub fn awake(&self) -> impl Iterator<Item = (usize, &Node)> {
-        let nodes = self.nodes.iter().enumerate().filter_map(|(index, node)| Some((index, &**node.as_ref()?)));
+        let nodes =
+            self.nodes.iter().enumerate().filter_map(|(index, node)| Some((index, &**node.as_ref()?)));
         nodes.filter(|(_, node)| !node.paused && !node.left)
     }
 }
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "step {}, {} legs held, moves {:b}, {:?}", self.step, self.held.len(), self.made, self.wrong)
+        write!(
+            f,
+            "step {}, {} legs held, moves {:b}, {:?}",
+            self.step,
+            self.held.len(),
+            self.made,
+            self.wrong
+        )
     }
 }

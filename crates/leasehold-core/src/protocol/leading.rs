@@ -155,7 +155,7 @@ impl Leading {
         }
     }
 
-    pub(super) fn advance(&mut self, io: &mut Io<'_>, view: &View) {
+    pub(super) fn advance(&mut self, io: &mut Io<'_>, me: SessionId, view: &View) {
         let timeout = io.patience();
         match &mut self.step {
             Step::Idle => {
@@ -179,6 +179,10 @@ impl Leading {
                     io.ask(Purpose::Plan, request.clone(), timeout);
                     *asked = Some(io.calls.last());
                 }
+            }
+            // Without the rule any nodes will do, also those read before.
+            Step::Nodes(..) if !io.keep(Rule::LeasesReadBeforeNodes) => {
+                self.see(io, me, view, CallId::default())
             }
             Step::Leases | Step::Nodes(..) => {}
         }

@@ -209,11 +209,6 @@ impl Session {
                 let read_nodes = self.leading.answer(io, ended, result);
                 if read_nodes {
                     self.next_watch = io.now;
-                    if !io.keep(Rule::LeasesReadBeforeNodes)
-                        && let Some(view) = led(self.view.as_ref(), self.id, &self.incarnation)
-                    {
-                        self.leading.see(io, self.id, view, ended.id);
-                    }
                 }
             }
             _ => {}
@@ -264,7 +259,7 @@ impl Session {
             self.expire(io);
             self.elect(io);
             if let Some(view) = led(self.view.as_ref(), self.id, &self.incarnation) {
-                self.leading.advance(io, view);
+                self.leading.advance(io, self.id, view);
             }
             self.declare(io);
             self.hold(io);
@@ -338,7 +333,10 @@ impl Session {
 
     fn elect(&mut self, io: &mut Io<'_>) {
         let Some(view) = self.settled_view() else { return };
-        if io.intent != Intent::Stay || self.stood_on == Some(self.view_asked) || !self.circumstances(io).trusted {
+        if io.intent != Intent::Stay
+            || self.stood_on == Some(self.view_asked)
+            || !self.circumstances(io).trusted
+        {
             return;
         }
         let wanted = match (self.leaderless_since, view.cluster.leader) {
