@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::action::{Action, Outcome, Revocation};
+use super::calls::CallId;
 use super::ids::{Incarnation, SessionId, Token};
 use super::request::{ClusterRow, Deployment, Desired, Handover, HeldRow, KeepOut, MAX_ROWS, Request};
 use super::rules::{Rule, Rules};
@@ -42,6 +43,7 @@ pub(super) struct Circumstances<'a> {
     pub(super) trusted: bool,
     pub(super) draining: bool,
     pub(super) drain: Duration,
+    pub(super) watch: Duration,
     pub(super) deployment: &'a Deployment,
     pub(super) rules: Rules,
 }
@@ -54,6 +56,11 @@ pub(super) struct Holdings {
     read: Option<(i64, Incarnation, i64)>,
     /// Another read is needed.
     stale: bool,
+    /// A statement has ended since the read that is under way was asked for: another one follows it.
+    owed: bool,
+    /// The views that were the last ones when the read was asked for: the one under way, and the last one.
+    asked_at: CallId,
+    read_at: CallId,
     runs: BTreeMap<ArtifactName, Run>,
     /// The highest token of each artifact whose run has ended. Kept for the life of the session.
     finished: BTreeMap<ArtifactName, Token>,
@@ -63,6 +70,8 @@ pub(super) struct Holdings {
     dirty: BTreeSet<ArtifactName>,
     /// Artifacts for which a statement is under way or whose effect has not been read yet.
     asked: BTreeSet<ArtifactName>,
+    /// For which token a statement was last owed, and when it may be repeated.
+    paced: BTreeMap<ArtifactName, (Token, Instant)>,
     handovers: BTreeMap<ArtifactName, Handover>,
     reruns: BTreeMap<ArtifactName, Token>,
     keep_outs: Vec<KeepOut>,
@@ -70,28 +79,38 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
-    /// Takes in a read of the leases that name this session. While a statement is `under_way` the read says nothing
-    /// about its effect; another one follows its end.
+    /// A read is asked for while `view` is the last one.
+    pub(super) fn reading(&mut self, view: CallId) {
+        self.asked_at = view;
+        self.owed = false;
+    }
+
+    /// Takes in a read of the leases that name this session. While a statement is `under_way`, or when it ended after
+    /// the read was asked for, the read says nothing about its effect; another one follows its end.
     pub(super) fn take(&mut self, cluster: &ClusterRow, rows: Vec<HeldRow>, under_way: bool, rules: Rules) {
         self.read = Some((cluster.revision, cluster.adopted.clone(), cluster.epoch));
-        self.stale = false;
+        self.read_at = self.asked_at;
+        self.stale = std::mem::take(&mut self.owed);
         self.dirty.extend(self.rows.keys().cloned());
         self.rows = rows.into_iter().map(|row| (row.artifact.clone(), row)).collect();
         self.dirty.extend(self.rows.keys().cloned());
         self.dirty.extend(self.runs.keys().cloned());
-        if !under_way && rules.keep(Rule::HandoverRepeats) {
+        if !under_way && !self.stale && rules.keep(Rule::HandoverRepeats) {
             self.asked.clear();
         }
     }
 
-    /// Whether the leases must be read again to know what `revision` brought.
-    pub(super) fn wants_read(&self, revision: i64) -> bool {
-        self.stale || self.read.as_ref().is_none_or(|(read, ..)| *read != revision)
+    /// Whether the leases must be read again to know what `revision` brought, which `view` shows. Once for each view:
+    /// a read may well be ahead of it, by this session's own statement.
+    pub(super) fn wants_read(&self, revision: i64, view: CallId) -> bool {
+        let news = |read: i64| read != revision && self.read_at != view;
+        self.stale || self.read.as_ref().is_none_or(|(read, ..)| news(*read))
     }
 
     /// A statement about leases has ended, whether or not its outcome is known.
     pub(super) fn unsure(&mut self) {
         self.stale = true;
+        self.owed = true;
     }
 
     /// Everything is to be looked at again: trust, the deployment or the wish to drain has changed.
@@ -211,6 +230,16 @@ impl Holdings {
         let finished = self.finished.get(&artifact).copied().unwrap_or_default();
         let yielded = self.yielded.get(&artifact) == Some(&row.token);
         if yielded || unwanted(&row, at).is_some() {
+            if self.too_soon(&artifact, row.token, at) {
+                return;
+            }
+            // Never to be run here any more, also when it never was: this statement may be executed late, long after a
+            // read that still shows the lease and a change of mind.
+            if at.rules.keep(Rule::GivenAwayIsFinished) {
+                let finished = self.finished.entry(artifact.clone()).or_default();
+                *finished = (*finished).max(row.token);
+            }
+            self.reruns.remove(&artifact);
             let to = row.target.filter(|&to| to != at.me && !yielded && row.desired == Desired::Active);
             self.handovers.insert(artifact.clone(), Handover { artifact, token: row.token, to });
         } else if row.token > finished || !at.rules.keep(Rule::FinishedTokens) {
@@ -223,8 +252,24 @@ impl Holdings {
             let not_before = self.failing.get(&artifact).map_or(Instant::ZERO, |failing| failing.not_before);
             if not_before > at.now {
                 self.timers.insert((not_before, artifact));
-            } else if at.trusted {
+            } else if at.trusted && !self.too_soon(&artifact, row.token, at) {
+                self.handovers.remove(&artifact);
                 self.reruns.insert(artifact, row.token);
+            }
+        }
+    }
+
+    /// A statement that had no effect, say while another incarnation answers, is repeated with every watch and not
+    /// with every round trip.
+    fn too_soon(&mut self, artifact: &ArtifactName, token: Token, at: &Circumstances<'_>) -> bool {
+        match self.paced.get(artifact) {
+            Some((last, not_before)) if *last == token && *not_before > at.now => {
+                self.timers.insert((*not_before, artifact.clone()));
+                true
+            }
+            _ => {
+                self.paced.insert(artifact.clone(), (token, at.now + at.watch));
+                false
             }
         }
     }

@@ -93,7 +93,10 @@ impl Joining {
                     return Some(Session::new(session, incarnation, deployed, io.now));
                 }
             }
-            (Purpose::Expire(session), Ok(_)) => io.observers.forget(session),
+            (Purpose::Expire(session), Ok(_)) => {
+                io.observers.forget(session);
+                self.not_before = self.not_before.min(io.now);
+            }
             (Purpose::Adopt, _) => {}
             // Failed, timed out, or lost a race: from the start, with a session of its own.
             (purpose, _) => {
@@ -150,7 +153,6 @@ impl Joining {
             let expire = Request::Expire { session: row.session, beat: row.beat, incarnation: live };
             let timeout = io.patience();
             io.ask(Purpose::Expire(row.session), expire, timeout);
-            self.not_before = io.now;
         }
     }
 

@@ -164,12 +164,15 @@ impl Leading {
         }
     }
 
-    pub(super) fn advance(&mut self, io: &mut Io<'_>, view: &View) {
+    pub(super) fn advance(&mut self, io: &mut Io<'_>, me: SessionId, view: &View) {
         let timeout = io.patience();
         match &mut self.step {
             Step::Idle => {
+                // What was skipped is tried again after a pause, what has changed since is planned at once.
+                let changed =
+                    self.planned.as_ref().is_some_and(|basis| basis.revision != view.cluster.revision);
                 let due = match self.again {
-                    Some(again) => again <= io.now,
+                    Some(again) => again <= io.now || changed,
                     None => !self.is_done(view),
                 };
                 if due && view.scope == Scope::Everyone {
@@ -188,6 +191,10 @@ impl Leading {
                     io.ask(Purpose::Plan, request.clone(), timeout);
                     *asked = Some(io.calls.last());
                 }
+            }
+            // Without the rule any nodes will do, also those read before.
+            Step::Nodes(..) if !io.keep(Rule::LeasesReadBeforeNodes) => {
+                self.see(io, me, view, CallId::default());
             }
             Step::Leases(_) | Step::Nodes(..) => {}
         }

@@ -69,9 +69,19 @@ impl MemoryDatabase {
         self.leases.get(artifact).map(|lease| (lease.holder, lease.token))
     }
 
+    /// What the cluster is asked to do with an artifact.
+    pub fn desired(&self, artifact: &ArtifactName) -> Option<Desired> {
+        self.artifacts.get(artifact).map(|row| row.desired)
+    }
+
     /// The cluster's row, once a node has made it.
     pub fn cluster(&self) -> Option<&ClusterRow> {
         self.cluster.as_ref()
+    }
+
+    /// The incarnation that answers.
+    pub fn live(&self) -> Incarnation {
+        self.live.clone()
     }
 
     /// The sessions.

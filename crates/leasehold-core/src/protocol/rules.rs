@@ -21,6 +21,8 @@ pub enum Rule {
     LeasesReadBeforeNodes,
     /// Once a run of token t has ended, no token up to t is run again, whatever a read says.
     FinishedTokens,
+    /// Before a lease is given away its token counts as finished, also when it was never run.
+    GivenAwayIsFinished,
     /// A handover is repeated until the row says otherwise.
     HandoverRepeats,
     /// Grants, handovers and reruns happen only while the adopted incarnation is live.

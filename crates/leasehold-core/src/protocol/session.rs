@@ -40,6 +40,8 @@ pub struct Session {
     view: Option<View>,
     view_asked: CallId,
     leaderless_since: Option<Instant>,
+    /// The view that this session last stood for election on: once for each.
+    stood_on: Option<CallId>,
     /// The term of the last view, and when it was first seen.
     term: (i64, Instant),
     size: usize,
@@ -67,6 +69,7 @@ impl Session {
             view: None,
             view_asked: CallId::default(),
             leaderless_since: None,
+            stood_on: None,
             term: (0, now),
             size: 0,
             deployed,
@@ -144,6 +147,7 @@ impl Session {
             trusted: self.trust.is_some_and(|until| until > io.now + guard),
             draining: io.intent != Intent::Stay || self.shown_as(|row| row.draining || row.evicted),
             drain: io.config.timings.drain,
+            watch: io.config.timings.watch,
             deployment: io.deployment,
             rules: io.config.rules,
         }
@@ -174,8 +178,10 @@ impl Session {
                 let from = if io.keep(Rule::TrustCountsFromSend) { ended.sent } else { io.now };
                 let timings = &io.config.timings;
                 let until = from + (timings.ttl - timings.margin);
+                // The first trust may come with a later renewal than the first: that one's answer may be lost.
+                let first = self.trust.is_none();
                 self.trust = self.trust.max(Some(until));
-                if std::mem::take(&mut self.lapsed) || self.beat == 1 {
+                if std::mem::take(&mut self.lapsed) || first {
                     self.holdings.touch();
                 }
                 io.actions.push(Action::Trusted { until });
@@ -269,7 +275,7 @@ impl Session {
             self.expire(io);
             self.elect(io);
             if let Some(view) = led(self.view.as_ref(), self.id, &self.incarnation) {
-                self.leading.advance(io, view);
+                self.leading.advance(io, self.id, view);
             }
             self.declare(io);
             self.hold(io);
@@ -347,9 +353,12 @@ impl Session {
         }
     }
 
-    fn elect(&self, io: &mut Io<'_>) {
+    fn elect(&mut self, io: &mut Io<'_>) {
         let Some(view) = self.settled_view() else { return };
-        if io.intent != Intent::Stay || !self.circumstances(io).trusted {
+        if io.intent != Intent::Stay
+            || self.stood_on == Some(self.view_asked)
+            || !self.circumstances(io).trusted
+        {
             return;
         }
         let wanted = match (self.leaderless_since, view.cluster.leader) {
@@ -360,10 +369,11 @@ impl Session {
             (None, Some(leader)) => leader != self.id && io.observers.idle(leader, self.term.1, io.now),
             (None, None) => true,
         };
-        if wanted {
+        if wanted && !io.calls.busy(Purpose::Elect) {
             let (term, incarnation) = (view.cluster.term, view.cluster.adopted.clone());
             let timeout = io.patience();
             io.ask(Purpose::Elect, Request::Elect { session: self.id, term, incarnation }, timeout);
+            self.stood_on = Some(self.view_asked);
         }
     }
 
@@ -393,8 +403,10 @@ impl Session {
     fn hold(&mut self, io: &mut Io<'_>) {
         let timeout = io.patience();
         if let Some(view) = &self.view
-            && self.holdings.wants_read(view.cluster.revision)
+            && !io.calls.busy(Purpose::Held)
+            && self.holdings.wants_read(view.cluster.revision, self.view_asked)
         {
+            self.holdings.reading(self.view_asked);
             io.ask(Purpose::Held, Request::Held { session: self.id }, timeout);
         }
         let at = self.circumstances(io);
