@@ -1,6 +1,6 @@
 //! The protocol under a bounded adversary, explored state by state: with all rules nothing goes wrong, and without any
 //! one of them something does.
-#![allow(missing_docs, reason = "a test suite")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a test suite")]
 #![allow(unreachable_pub, reason = "modules of a test suite")]
 #![allow(clippy::print_stderr, reason = "state counts and counterexamples are for people")]
 
