@@ -1,6 +1,6 @@
 //! The protocol under a bounded adversary, explored state by state: with all rules nothing goes wrong, and without any
 //! one of them something does.
-#![allow(missing_docs, reason = "a test suite")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a test suite")]
 #![allow(unreachable_pub, reason = "modules of a test suite")]
 #![allow(clippy::print_stderr, reason = "state counts and counterexamples are for people")]
 
@@ -71,6 +71,7 @@ nothing_goes_wrong! {
     slow_holder
     late_planner
     leaving
+    drain_and_stay
     late_expiry
     late_grant
     pause_before_the_run

@@ -1,2 +1,125 @@
-//! x
-fn main() {}
+//! Measures what leasehold promises, and says which promise holds here.
+//!
+//! `cargo run --release -p leasehold-bench -- SUITE [--database URL] [--json FILE]`. Without a database it makes a
+//! SQLite file in a temporary folder. The exit code tells whether it could measure, not what it found: a figure that
+//! misses its bound is printed as such.
+#![allow(clippy::print_stdout, reason = "a program that talks to people")]
+
+mod counters;
+mod failover;
+mod fences;
+mod figures;
+mod idle;
+mod line;
+mod mass_move;
+mod polite;
+mod replica;
+mod replicas;
+mod servers;
+mod starved;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use figures::Report;
+use servers::Server;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// SIGKILL and SIGTERM of replicas: how long until the next holder runs.
+    Failover,
+    /// Statements and memory of nodes that have nothing to do.
+    Idle,
+    /// A node that holds 10,000 artifacts is killed.
+    MassMove,
+    /// Busy threads and a blocked runtime: no session is lost.
+    Starved,
+    /// Fenced transactions against unfenced ones.
+    Fences,
+    /// One after the other.
+    All,
+}
+
+impl Suite {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Failover => "failover",
+            Self::Idle => "idle",
+            Self::MassMove => "mass-move",
+            Self::Starved => "starved",
+            Self::Fences => "fences",
+            Self::All => "all",
+        }
+    }
+}
+
+/// Measures what leasehold promises.
+#[derive(Debug, Parser)]
+struct Options {
+    #[arg(value_enum)]
+    suite: Suite,
+    /// A SQLite file in a temporary folder unless given.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Where to write the figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Kills per scenario.
+    #[arg(long, default_value_t = 30)]
+    kills: usize,
+    /// The sessions' ttl in seconds; may be given several times.
+    #[arg(long = "ttl", value_name = "SECONDS", default_values_t = [2.0, 5.0])]
+    ttls: Vec<f64>,
+    /// How long `starved` goes on.
+    #[arg(long, default_value_t = 300)]
+    seconds: u64,
+}
+
+impl Options {
+    fn ttls(&self) -> Result<Vec<Duration>> {
+        let ttls = self.ttls.iter().map(|&seconds| Duration::try_from_secs_f64(seconds));
+        ttls.collect::<Result<_, _>>().context("--ttl takes seconds")
+    }
+}
+
+fn main() -> Result<()> {
+    // The program starts itself in this role; what the replica is to do comes by its standard input, because a URL
+    // with a password has no place in an argument list.
+    if std::env::args().nth(1).as_deref() == Some("replica") {
+        return replica::main();
+    }
+    let options = Options::parse();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(run(&options))
+}
+
+async fn run(options: &Options) -> Result<()> {
+    let server = Server::new(options.database.as_deref())?;
+    let all = [Suite::Failover, Suite::Idle, Suite::MassMove, Suite::Starved, Suite::Fences];
+    let suites = if options.suite == Suite::All { all.to_vec() } else { vec![options.suite] };
+    let mut reports = Vec::new();
+    for suite in suites {
+        let mut report = Report::new(suite.name(), server.kind());
+        match suite {
+            Suite::Failover => failover::measure(&server, options, &mut report).await,
+            Suite::Idle => idle::measure(&server, &mut report).await,
+            Suite::MassMove => mass_move::measure(&server, options, &mut report).await,
+            Suite::Starved => starved::measure(&server, options.seconds, &mut report).await,
+            Suite::Fences | Suite::All => fences::measure(&server, &mut report).await,
+        }
+        .with_context(|| format!("suite {}", suite.name()))?;
+        report.print();
+        reports.push(report);
+        // After every suite: a later one that fails must not cost what was measured.
+        if let Some(file) = &options.json {
+            figures::write(file, &reports)?;
+        }
+    }
+    Ok(())
+}

@@ -165,7 +165,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`Error::Lost`] when the lease is lost, before or after `body` ran; the transaction is rolled back. A
-    /// [`StoreError`](crate::store::StoreError) of kind `Elsewhere` when `db` does not hold leasehold's tables.
+    /// [`StoreError`] of kind `Elsewhere` when `db` does not hold leasehold's tables.
     /// Errors of `body` and of the database.
     pub async fn transaction<T, E>(
         &self,

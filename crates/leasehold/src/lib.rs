@@ -57,3 +57,7 @@ pub mod prelude {
     #[cfg(feature = "task")]
     pub use leasehold_task::{Firing, Misfire, Task};
 }
+
+#[cfg(all(doctest, feature = "sqlite", feature = "task"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -110,8 +110,9 @@ impl Keeper {
         let schedule = ScheduleClock::new(Arc::clone(&clock));
         let pulse = Pulse::new(runtime.clone(), config.timings.stall, setup.yield_when_stalled);
         let lane = Arc::new(Lane::new(target, cluster.clone(), Arc::clone(&clock)));
-        let links = Links::new(Arc::clone(&lane), inputs.clone(), config.timings.patience());
-        let trail = Trail::new(lane, node, Arc::clone(&clock));
+        let patience = config.timings.patience();
+        let links = Links::new(Arc::clone(&lane), inputs.clone(), patience);
+        let trail = Trail::new(lane, node, Arc::clone(&clock), patience);
         let supervisor =
             Supervisor::new(cluster, runtime, Arc::clone(&clock), schedule.clone(), work, artifacts, inputs);
         let status = publish.borrow().clone();
@@ -144,9 +145,13 @@ impl Keeper {
             if self.machine.session().is_some_and(crate::protocol::Session::leads) {
                 self.trail.trim();
             }
-            self.publish();
-            if self.status.state == State::Left {
+            let left = self.status.state == State::Left;
+            if left {
+                // Before anybody hears of it: who waited for the end of this node may end the process.
                 self.trail.flush().await;
+            }
+            self.publish();
+            if left {
                 return;
             }
             event = self.next().await;

@@ -9,6 +9,7 @@ use super::links::Lane;
 use crate::clock::{Clock, Instant};
 use crate::name::NodeId;
 use crate::protocol::Action;
+use crate::protocol::request::MAX_ROWS;
 use crate::store::Link;
 use crate::store::audit::{self, AuditEvent};
 
@@ -24,15 +25,16 @@ pub(super) struct Trail {
     lane: Arc<Lane>,
     node: NodeId,
     clock: Arc<dyn Clock>,
+    patience: Duration,
     records: Vec<AuditEvent>,
     recording: Option<JoinHandle<()>>,
     trimmed: Instant,
 }
 
 impl Trail {
-    pub(super) fn new(lane: Arc<Lane>, node: NodeId, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(lane: Arc<Lane>, node: NodeId, clock: Arc<dyn Clock>, patience: Duration) -> Self {
         let trimmed = clock.now();
-        Self { lane, node, clock, records: Vec::new(), recording: None, trimmed }
+        Self { lane, node, clock, patience, records: Vec::new(), recording: None, trimmed }
     }
 
     /// Keeps what is worth telling.
@@ -65,7 +67,8 @@ impl Trail {
         if self.records.is_empty() || self.recording.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let events = std::mem::take(&mut self.records);
+        let rest = self.records.split_off(self.records.len().min(MAX_ROWS));
+        let events = std::mem::replace(&mut self.records, rest);
         let lane = Arc::clone(&self.lane);
         self.recording = Some(tokio::spawn(async move {
             let write = async |link: &Link| audit::record(link.connection(), &lane.cluster, &events).await;
@@ -99,15 +102,16 @@ impl Trail {
 
     /// Lets the last events go out before the keeper stops.
     pub(super) async fn flush(&mut self) {
-        for _ in 0..2 {
-            if let Some(task) = self.recording.take() {
-                // Its errors are logged where they happen; an outage must not hold up the stop.
-                let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        let patience = self.patience;
+        let write = async {
+            // What is being written, and what was noted meanwhile.
+            while let Some(task) = self.recording.take() {
+                // Its errors are logged where they happen.
+                let _ = task.await;
+                self.record();
             }
-            self.record();
-        }
-        if let Some(task) = self.recording.take() {
-            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
-        }
+        };
+        // An outage must not hold up the stop.
+        let _ = tokio::time::timeout(patience, write).await;
     }
 }

@@ -299,7 +299,7 @@ impl NodeBuilder {
 
         let target = match &self.database {
             Database::Url(url) => Target::from_url(url)?,
-            Database::Connection(connection) => Target::from_connection(connection)?,
+            Database::Connection(connection) => Target::from_connection(connection).await?,
         };
         prepare(&target, self.migrate).await?;
         let work = match self.database {

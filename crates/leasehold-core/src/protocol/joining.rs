@@ -4,7 +4,7 @@ use super::action::{Action, Refusal};
 use super::calls::{Calls, Purpose};
 use super::ids::{Incarnation, SessionId};
 use super::machine::{Io, PROGRAM};
-use super::request::{Answer, CallError, ClusterRow, NewNode, NodeRow, Request, Scope};
+use super::request::{Answer, CallError, ClusterRow, DeploymentId, NewNode, NodeRow, Request, Scope};
 use super::session::Session;
 use crate::clock::Instant;
 
@@ -14,10 +14,12 @@ enum Step {
     Start,
     /// The node id is free under this incarnation.
     Free(Incarnation),
-    /// The deployment is registered.
-    Registered(Incarnation),
-    /// The insert is under way.
-    Inserting(SessionId, Incarnation),
+    /// This deployment is being registered: the node may be told of another one at any time.
+    Registering(Incarnation, DeploymentId),
+    /// It is registered.
+    Registered(Incarnation, DeploymentId),
+    /// The insert is under way, which says whether the node drains.
+    Inserting(SessionId, Incarnation, DeploymentId, bool),
 }
 
 /// A node without a session, on its way to one.
@@ -46,24 +48,26 @@ impl Joining {
                     io.ask(Purpose::Open, Request::Open { node, max_ttl }, timeout);
                 }
             }
-            Step::Free(_) => {
-                let deployment = io.deployment.clone();
+            Step::Free(incarnation) => {
+                let (incarnation, deployment) = (incarnation.clone(), io.deployment.clone());
+                self.step = Step::Registering(incarnation, deployment.id);
                 io.ask(Purpose::Register, Request::Register { deployment }, timeout);
             }
-            Step::Registered(incarnation) => {
-                let (session, incarnation) = (io.fresh, incarnation.clone());
+            Step::Registered(incarnation, deployment) => {
+                let (session, incarnation, deployment) = (io.fresh, incarnation.clone(), *deployment);
+                let draining = io.intent != super::machine::Intent::Stay;
                 let node = NewNode {
                     session,
                     node: io.config.node.clone(),
                     ttl: io.config.timings.ttl,
                     labels: std::sync::Arc::clone(&io.config.labels),
-                    deployment: io.deployment.id,
-                    draining: io.intent != super::machine::Intent::Stay,
+                    deployment,
+                    draining,
                 };
                 io.ask(Purpose::Join, Request::Join { node, incarnation: incarnation.clone() }, timeout);
-                self.step = Step::Inserting(session, incarnation);
+                self.step = Step::Inserting(session, incarnation, deployment, draining);
             }
-            Step::Inserting(..) => {}
+            Step::Registering(..) | Step::Inserting(..) => {}
         }
     }
 
@@ -81,13 +85,15 @@ impl Joining {
                 self.opened(io, former, &cluster, live, occupant);
             }
             (Purpose::Register, Ok(_)) => {
-                if let Step::Free(incarnation) = &self.step {
-                    self.step = Step::Registered(incarnation.clone());
+                if let Step::Registering(incarnation, deployment) = &self.step {
+                    self.step = Step::Registered(incarnation.clone(), *deployment);
                 }
             }
             (Purpose::Join, Ok(Answer::Matched(1))) => {
-                if let Step::Inserting(session, incarnation) = std::mem::take(&mut self.step) {
-                    return Some(Session::new(session, incarnation, io.deployment.id, io.now));
+                if let Step::Inserting(session, incarnation, deployed, drained) =
+                    std::mem::take(&mut self.step)
+                {
+                    return Some(Session::new(session, incarnation, deployed, drained, io.now));
                 }
             }
             (Purpose::Expire(session), Ok(_)) => {
@@ -97,7 +103,7 @@ impl Joining {
             (Purpose::Adopt, _) => {}
             // Failed, timed out, or lost a race: from the start, with a session of its own.
             (purpose, _) => {
-                if let (Purpose::Join, Step::Inserting(ghost, _)) = (purpose, &self.step) {
+                if let (Purpose::Join, Step::Inserting(ghost, ..)) = (purpose, &self.step) {
                     former.push(*ghost);
                 }
                 *self = Self { not_before: io.now + io.config.timings.watch, ..Self::default() };

@@ -30,10 +30,10 @@ impl Basis {
 enum Step {
     #[default]
     Idle,
-    /// The leases are being read.
-    Leases,
-    /// The leases are here; a view that was asked after this call brings the nodes.
-    Nodes(Box<Reading>, CallId),
+    /// The leases are being read, and these deployments.
+    Leases(Vec<DeploymentId>),
+    /// The leases are here; a view that was asked after this call brings the nodes. These deployments were read.
+    Nodes(Box<Reading>, CallId, Vec<DeploymentId>),
     /// The plan is being written, its front by this call.
     Writing(VecDeque<Request>, Option<CallId>),
 }
@@ -69,9 +69,16 @@ impl Leading {
         if self.step == Step::Idle && self.is_done(view) {
             self.pass += 1;
         }
-        if let Step::Nodes(reading, after) = &self.step
+        if let Step::Nodes(reading, after, read) = &self.step
             && (asked > *after || !io.keep(Rule::LeasesReadBeforeNodes))
         {
+            let known = |id| self.known.contains_key(id) || read.contains(id);
+            if !view.nodes.iter().all(|row| known(&row.deployment)) {
+                // Declared between the two reads: a plan that passed it over would never be made again.
+                self.step = Step::Idle;
+                self.planned = None;
+                return;
+            }
             let reading = (**reading).clone();
             self.write(io, me, view, &reading);
         }
@@ -125,7 +132,9 @@ impl Leading {
             (Purpose::Leases, Ok(Answer::Leases { cluster, rows, deployments, keep_outs })) => {
                 self.known.extend(deployments.into_iter().map(|deployment| (deployment.id, deployment)));
                 let reading = Reading { cluster, leases: rows, keep_outs };
-                self.step = Step::Nodes(Box::new(reading), io.calls.last());
+                // Else of an earlier term of this session.
+                let Step::Leases(read) = &mut self.step else { return false };
+                self.step = Step::Nodes(Box::new(reading), io.calls.last(), std::mem::take(read));
                 true
             }
             (Purpose::Plan, Ok(Answer::Matched(rows))) => {
@@ -170,8 +179,8 @@ impl Leading {
                     deployments.sort_unstable();
                     deployments.dedup();
                     self.known.retain(|id, _| view.nodes.iter().any(|row| row.deployment == *id));
+                    self.step = Step::Leases(deployments.clone());
                     io.ask(Purpose::Leases, Request::Leases { deployments }, timeout);
-                    self.step = Step::Leases;
                 }
             }
             Step::Writing(queue, asked) => {
@@ -182,9 +191,9 @@ impl Leading {
             }
             // Without the rule any nodes will do, also those read before.
             Step::Nodes(..) if !io.keep(Rule::LeasesReadBeforeNodes) => {
-                self.see(io, me, view, CallId::default())
+                self.see(io, me, view, CallId::default());
             }
-            Step::Leases | Step::Nodes(..) => {}
+            Step::Leases(_) | Step::Nodes(..) => {}
         }
     }
 }

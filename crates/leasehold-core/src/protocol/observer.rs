@@ -66,6 +66,15 @@ impl Observers {
             .collect()
     }
 
+    /// Whether a session other than `me` has been still for longer than renewals take, and is not given up yet.
+    pub(super) fn suspects(&self, me: SessionId, now: Instant) -> bool {
+        let mut others = self.0.iter().filter(|(session, _)| **session != me);
+        others.any(|(_, seen)| {
+            let still = now.since(seen.beat_since);
+            still >= seen.ttl * 3 / 4 && still < seen.ttl * 2
+        })
+    }
+
     /// When the next session other than those in `busy` becomes due.
     pub(super) fn next_due(&self, busy: impl Fn(SessionId) -> bool) -> Option<Instant> {
         let waiting = self.0.iter().filter(|(session, _)| !busy(**session));

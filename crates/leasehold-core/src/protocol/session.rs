@@ -18,6 +18,11 @@ use crate::name::ArtifactName;
 /// one detection. Beyond it that would be rows by the square of the cluster.
 pub const SMALL_CLUSTER: usize = 100;
 
+/// Watches are so many times closer while somebody seems to have died.
+const UNREST_FACTOR: u32 = 4;
+/// For so many watches after that was last seen: an expiry, an election, a plan and its grants.
+const UNREST_WATCHES: u32 = 2;
+
 /// One life of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Session {
@@ -30,6 +35,8 @@ pub struct Session {
     lapsed: bool,
     next_renewal: Instant,
     next_watch: Instant,
+    /// Somebody seems to have died: what follows from it is watched closely until then.
+    unrest_until: Instant,
     view: Option<View>,
     view_asked: CallId,
     leaderless_since: Option<Instant>,
@@ -40,13 +47,24 @@ pub struct Session {
     size: usize,
     deployed: DeploymentId,
     registered: Option<DeploymentId>,
-    drained: bool,
+    /// What the statements under way are about: the node may be told of another deployment meanwhile.
+    registering: DeploymentId,
+    declaring: DeploymentId,
+    /// What this session's row was last made to say, unless that is not known, and what the statement under way says.
+    drained: Option<bool>,
+    draining: bool,
     holdings: Holdings,
     leading: Leading,
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, incarnation: Incarnation, deployed: DeploymentId, now: Instant) -> Self {
+    pub(super) fn new(
+        id: SessionId,
+        incarnation: Incarnation,
+        deployed: DeploymentId,
+        drained: bool,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             incarnation,
@@ -55,6 +73,7 @@ impl Session {
             lapsed: false,
             next_renewal: now,
             next_watch: now,
+            unrest_until: now,
             view: None,
             view_asked: CallId::default(),
             leaderless_since: None,
@@ -63,7 +82,10 @@ impl Session {
             size: 0,
             deployed,
             registered: None,
-            drained: false,
+            registering: deployed,
+            declaring: deployed,
+            drained: Some(drained),
+            draining: drained,
             holdings: Holdings::default(),
             leading: Leading::default(),
         }
@@ -182,9 +204,9 @@ impl Session {
                 self.holdings.take(&cluster, rows, under_way, io.config.rules);
             }
             (Purpose::HandOver | Purpose::Rerun, _) => self.holdings.unsure(),
-            (Purpose::Register, Ok(_)) => self.registered = Some(io.deployment.id),
-            (Purpose::Deploy, Ok(_)) => self.deployed = self.registered.unwrap_or(self.deployed),
-            (Purpose::Drain, Ok(_)) => self.drained = io.intent != Intent::Stay,
+            (Purpose::Register, Ok(_)) => self.registered = Some(self.registering),
+            (Purpose::Deploy, Ok(_)) => self.deployed = self.declaring,
+            (Purpose::Drain, result) => self.drained = result.is_ok().then_some(self.draining),
             (Purpose::Expire(session), Ok(answer)) => {
                 // Zero rows: it renewed meanwhile. One: it is gone. Either way start over with it.
                 io.observers.forget(session);
@@ -224,6 +246,9 @@ impl Session {
         io.difference.see(&view.cluster, &view.live, io.now);
         let stamp = if io.keep(Rule::BeatStampedAtReceipt) { io.now } else { ended.sent };
         io.observers.see(&view.nodes, view.scope, stamp);
+        if io.observers.suspects(self.id, io.now) {
+            self.unrest_until = io.now + io.config.timings.watch * UNREST_WATCHES;
+        }
         if view.scope == Scope::Everyone {
             self.size = view.nodes.len();
         }
@@ -292,7 +317,7 @@ impl Session {
         let timings = &io.config.timings;
         let timeout = timings.call(self.trust_left(io.now));
         self.next_renewal = io.now + timings.renew;
-        self.next_watch = io.now + timings.watch;
+        self.next_watch = io.now + self.watch_interval(io);
         io.ask(Purpose::Renew, request, timeout);
     }
 
@@ -316,10 +341,16 @@ impl Session {
         if io.calls.busy(Purpose::Watch) || self.next_watch > io.now {
             return;
         }
-        let timings = &io.config.timings;
-        self.next_watch = io.now + timings.watch;
-        let timeout = timings.call(self.trust_left(io.now));
+        self.next_watch = io.now + self.watch_interval(io);
+        let timeout = io.config.timings.call(self.trust_left(io.now));
         io.ask(Purpose::Watch, Request::Watch { scope: self.watch_scope() }, timeout);
+    }
+
+    /// An expiry, an election and a grant follow each other: where no notification tells of them, each is found by a
+    /// watch. In quiet times this costs nothing.
+    fn watch_interval(&self, io: &Io<'_>) -> Duration {
+        let watch = io.config.timings.watch;
+        if io.now < self.unrest_until { watch / UNREST_FACTOR } else { watch }
     }
 
     fn expire(&self, io: &mut Io<'_>) {
@@ -359,15 +390,21 @@ impl Session {
     fn declare(&mut self, io: &mut Io<'_>) {
         let timeout = io.patience();
         let draining = io.intent != Intent::Stay;
-        if draining != self.drained {
+        if Some(draining) != self.drained && !io.calls.busy(Purpose::Drain) {
+            self.draining = draining;
             io.ask(Purpose::Drain, Request::Drain { session: self.id, draining }, timeout);
         }
         let wanted: &Deployment = io.deployment;
         if wanted.id != self.deployed {
+            if io.calls.busy(Purpose::Register) || io.calls.busy(Purpose::Deploy) {
+                return;
+            }
             if self.registered == Some(wanted.id) {
+                self.declaring = wanted.id;
                 io.ask(Purpose::Deploy, Request::Deploy { session: self.id, deployment: wanted.id }, timeout);
             } else {
                 let deployment = wanted.clone();
+                self.registering = wanted.id;
                 io.ask(Purpose::Register, Request::Register { deployment }, timeout);
             }
         }
@@ -407,7 +444,7 @@ impl Session {
         // A leaving leader plans its own succession first.
         let planned =
             led(self.view.as_ref(), self.id, &self.incarnation).is_none_or(|view| self.leading.is_done(view));
-        let done = self.drained && self.holdings.is_empty() && planned;
+        let done = self.drained == Some(true) && self.holdings.is_empty() && planned;
         let late = since + io.config.timings.drain + io.config.timings.ttl <= io.now;
         if done || late {
             io.record(RecordKind::Left, "");

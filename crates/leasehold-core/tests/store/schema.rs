@@ -92,7 +92,7 @@ pub(crate) async fn a_fence_needs_the_tables(bed: Bed) {
 
 pub(crate) async fn a_target_comes_from_a_connection(bed: Bed) {
     let users = Link::open(&Target::from_url(&bed.url).unwrap()).await.unwrap();
-    let target = Target::from_connection(users.connection()).unwrap();
+    let target = Target::from_connection(users.connection()).await.unwrap();
     let found = inspect(&target).await.unwrap();
     let server = if target.backend() == DbBackend::Postgres { "PostgreSQL" } else { "SQLite" };
     assert!(found.server.starts_with(server), "{found:?}");

@@ -49,7 +49,7 @@ impl Cluster {
     /// A node that is cut off 200 ms after it was asked to leave.
     async fn node(&self, id: &str, artifact: impl Artifact) -> Node {
         let node = Node::builder(self.url.as_str()).cluster(self.name.as_str()).node_id(id);
-        let node = node.ttl(Duration::from_millis(500)).drain_timeout(Duration::from_millis(200));
+        let node = node.ttl(Duration::from_millis(1600)).drain_timeout(Duration::from_millis(200));
         node.artifact(artifact).start().await.unwrap()
     }
 

@@ -45,6 +45,19 @@ pub(super) fn work(options: PgConnectOptions, connections: u32) -> PgPool {
         .connect_lazy_with(quiet(options))
 }
 
+/// A pool that sets its `search_path` after it has connected says nothing of that in its options; fenced transactions of
+/// that pool must find the same tables as we do.
+pub(in crate::store) async fn with_search_path_of(
+    db: &DatabaseConnection,
+    options: PgConnectOptions,
+) -> Result<PgConnectOptions, StoreError> {
+    let sql = "select setting from pg_settings where name = 'search_path' and setting <> reset_val";
+    let read = sqlx::query(sql).fetch_optional(db.get_postgres_connection_pool()).await;
+    let Some(row) = read.map_err(|e| StoreError::sqlx(BACKEND, "inspect", &e))? else { return Ok(options) };
+    let path: String = row.try_get(0).map_err(|e| StoreError::sqlx(BACKEND, "inspect", &e))?;
+    Ok(options.options([("search_path", path)]))
+}
+
 fn quiet(options: PgConnectOptions) -> PgConnectOptions {
     sqlx::ConnectOptions::disable_statement_logging(options.application_name("leasehold"))
 }

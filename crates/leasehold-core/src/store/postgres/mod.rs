@@ -22,7 +22,7 @@ use super::target::{Place, Target};
 use crate::name::ClusterName;
 use crate::protocol::request::{Answer, Request};
 
-pub(super) use connect::{channel, pool};
+pub(super) use connect::{channel, pool, with_search_path_of};
 
 const BACKEND: DbBackend = DbBackend::Postgres;
 
