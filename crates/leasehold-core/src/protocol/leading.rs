@@ -168,8 +168,11 @@ impl Leading {
         let timeout = io.patience();
         match &mut self.step {
             Step::Idle => {
+                // What was skipped is tried again after a pause, what has changed since is planned at once.
+                let changed =
+                    self.planned.as_ref().is_some_and(|basis| basis.revision != view.cluster.revision);
                 let due = match self.again {
-                    Some(again) => again <= io.now,
+                    Some(again) => again <= io.now || changed,
                     None => !self.is_done(view),
                 };
                 if due && view.scope == Scope::Everyone {

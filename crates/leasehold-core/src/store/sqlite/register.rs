@@ -19,9 +19,10 @@ macro_rules! with_rows {
     };
 }
 
+// `cross join` keeps this order: for the sake of `order by` SQLite would look through all rows for each artifact.
 const OTHER_KIND: &str = with_rows!(
-    "select a.name as artifact, a.kind as stored, w.k as wanted from leasehold_artifact a join w on a.name = w.a \
-     where a.cluster = ?1 and a.kind <> w.k order by a.name limit 1"
+    "select a.name as artifact, a.kind as stored, w.k as wanted from w cross join leasehold_artifact a \
+     where a.cluster = ?1 and a.name = w.a and a.kind <> w.k order by a.name limit 1"
 );
 
 const ARTIFACTS: &str = with_rows!(
