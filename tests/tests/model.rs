@@ -71,6 +71,7 @@ nothing_goes_wrong! {
     slow_holder
     late_planner
     leaving
+    drain_and_stay
     late_expiry
     late_grant
     pause_before_the_run

@@ -172,17 +172,30 @@ pub fn drain_before_the_run() -> Scenario {
     }
 }
 
+/// A node drains and stays again before the one is declared; then the other dies, and it must run. Only the answer is late:
+/// a statement that executes after one that was sent later would still win.
+pub fn drain_and_stay() -> Scenario {
+    Scenario {
+        holds: 1,
+        moves: vec![Move::Drain(0), Move::Stay(0), Move::Kill(&[1])],
+        ordered: true,
+        may_hold: |node, kind, side| node == 0 && kind == Kind::Other && side == Side::Answer,
+        fine: true,
+        ..Scenario::new("drain_and_stay", &[FIRST, NEXT])
+    }
+}
+
 /// The leader, which also holds, leaves; any leg of anything is late.
 pub fn leaving() -> Scenario {
     Scenario { holds: 1, moves: vec![Move::Leave(0)], ..Scenario::new("leaving", &[FIRST, NEXT]) }
 }
 
 /// The database restarts and forgets nothing, while the holder may stop in the middle of a call; one leg is late, within
-/// ten steps.
+/// one `ttl`.
 pub fn restart_of_the_database() -> Scenario {
     Scenario {
         holds: 1,
-        disturbed: 10,
+        disturbed: 8,
         moves: vec![Move::RestartDatabase, Move::Pause(0), Move::Thaw(0)],
         may_hold: |_, kind, _| matches!(kind, Kind::Renew | Kind::Grant | Kind::Held),
         ..Scenario::new("restart_of_the_database", &[FIRST, NEXT])
@@ -219,7 +232,7 @@ pub fn rollback_with_late_start() -> Scenario {
 pub fn rollback_of_a_handover() -> Scenario {
     Scenario {
         holds: 2,
-        disturbed: 20,
+        disturbed: 17,
         moves: vec![Move::Snapshot, Move::Drain(0), Move::Stay(0), Move::Rollback],
         ordered: true,
         may_hold: |node, kind, side| node == 1 && kind == Kind::Held && side == Side::Request,

@@ -18,8 +18,8 @@ enum Step {
     Registering(Incarnation, DeploymentId),
     /// It is registered.
     Registered(Incarnation, DeploymentId),
-    /// The insert is under way.
-    Inserting(SessionId, Incarnation, DeploymentId),
+    /// The insert is under way, which says whether the node drains.
+    Inserting(SessionId, Incarnation, DeploymentId, bool),
 }
 
 /// A node without a session, on its way to one.
@@ -55,16 +55,17 @@ impl Joining {
             }
             Step::Registered(incarnation, deployment) => {
                 let (session, incarnation, deployment) = (io.fresh, incarnation.clone(), *deployment);
+                let draining = io.intent != super::machine::Intent::Stay;
                 let node = NewNode {
                     session,
                     node: io.config.node.clone(),
                     ttl: io.config.timings.ttl,
                     labels: std::sync::Arc::clone(&io.config.labels),
                     deployment,
-                    draining: io.intent != super::machine::Intent::Stay,
+                    draining,
                 };
                 io.ask(Purpose::Join, Request::Join { node, incarnation: incarnation.clone() }, timeout);
-                self.step = Step::Inserting(session, incarnation, deployment);
+                self.step = Step::Inserting(session, incarnation, deployment, draining);
             }
             Step::Registering(..) | Step::Inserting(..) => {}
         }
@@ -89,8 +90,10 @@ impl Joining {
                 }
             }
             (Purpose::Join, Ok(Answer::Matched(1))) => {
-                if let Step::Inserting(session, incarnation, deployed) = std::mem::take(&mut self.step) {
-                    return Some(Session::new(session, incarnation, deployed, io.now));
+                if let Step::Inserting(session, incarnation, deployed, drained) =
+                    std::mem::take(&mut self.step)
+                {
+                    return Some(Session::new(session, incarnation, deployed, drained, io.now));
                 }
             }
             (Purpose::Expire(session), Ok(_)) => {

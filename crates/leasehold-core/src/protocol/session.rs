@@ -50,13 +50,21 @@ pub struct Session {
     /// What the statements under way are about: the node may be told of another deployment meanwhile.
     registering: DeploymentId,
     declaring: DeploymentId,
-    drained: bool,
+    /// What this session's row was last made to say, unless that is not known, and what the statement under way says.
+    drained: Option<bool>,
+    draining: bool,
     holdings: Holdings,
     leading: Leading,
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, incarnation: Incarnation, deployed: DeploymentId, now: Instant) -> Self {
+    pub(super) fn new(
+        id: SessionId,
+        incarnation: Incarnation,
+        deployed: DeploymentId,
+        drained: bool,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             incarnation,
@@ -76,7 +84,8 @@ impl Session {
             registered: None,
             registering: deployed,
             declaring: deployed,
-            drained: false,
+            drained: Some(drained),
+            draining: drained,
             holdings: Holdings::default(),
             leading: Leading::default(),
         }
@@ -197,7 +206,7 @@ impl Session {
             (Purpose::HandOver | Purpose::Rerun, _) => self.holdings.unsure(),
             (Purpose::Register, Ok(_)) => self.registered = Some(self.registering),
             (Purpose::Deploy, Ok(_)) => self.deployed = self.declaring,
-            (Purpose::Drain, Ok(_)) => self.drained = io.intent != Intent::Stay,
+            (Purpose::Drain, result) => self.drained = result.is_ok().then_some(self.draining),
             (Purpose::Expire(session), Ok(answer)) => {
                 // Zero rows: it renewed meanwhile. One: it is gone. Either way start over with it.
                 io.observers.forget(session);
@@ -381,7 +390,8 @@ impl Session {
     fn declare(&mut self, io: &mut Io<'_>) {
         let timeout = io.patience();
         let draining = io.intent != Intent::Stay;
-        if draining != self.drained {
+        if Some(draining) != self.drained && !io.calls.busy(Purpose::Drain) {
+            self.draining = draining;
             io.ask(Purpose::Drain, Request::Drain { session: self.id, draining }, timeout);
         }
         let wanted: &Deployment = io.deployment;
@@ -434,7 +444,7 @@ impl Session {
         // A leaving leader plans its own succession first.
         let planned =
             led(self.view.as_ref(), self.id, &self.incarnation).is_none_or(|view| self.leading.is_done(view));
-        let done = self.drained && self.holdings.is_empty() && planned;
+        let done = self.drained == Some(true) && self.holdings.is_empty() && planned;
         let late = since + io.config.timings.drain + io.config.timings.ttl <= io.now;
         if done || late {
             io.record(RecordKind::Left, "");
