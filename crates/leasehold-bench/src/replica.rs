@@ -59,7 +59,7 @@ async fn run(role: Role) -> Result<()> {
         .node_id(role.name.as_str())
         .ttl(role.ttl);
     if role.spread {
-        node = node.resolver(RoundRobin);
+        node = node.placement(Placement::round_robin());
     }
     let (runs, role) = (Arc::new(AtomicUsize::new(0)), Arc::new(role));
     for index in 0..role.artifacts {

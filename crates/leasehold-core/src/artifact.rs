@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::lease::Lease;
 use crate::name::{ArtifactKind, ArtifactName};
+use crate::protocol::placement::Placement;
 
 /// One named piece of coordinated work, deployed on every replica and run on one.
 ///
@@ -25,12 +26,13 @@ pub trait Artifact: Send + Sync + 'static {
     /// What it is. The same on all nodes.
     fn kind(&self) -> ArtifactKind;
 
-    /// The name of the resolver that places it; the node's default unless given.
-    fn resolver(&self) -> Option<&str> {
+    /// How it is placed; as the node's other artifacts unless given.
+    fn placement(&self) -> Option<&Placement> {
         None
     }
 
-    /// Tells two configurations of one artifact apart.
+    /// Tells two configurations of one artifact apart. One never seen before is the newest: nodes that have it are
+    /// preferred, and its placement counts.
     fn fingerprint(&self) -> Uuid {
         Uuid::nil()
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, QueryResult, Statement};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Instant};
@@ -57,6 +58,7 @@ struct Shared {
     ended: AtomicBool,
     revoked: CancellationToken,
     revocation: OnceLock<(Revocation, Instant)>,
+    command: watch::Sender<i64>,
 }
 
 /// The right of one session to run one artifact. Clones are the same lease.
@@ -85,6 +87,7 @@ impl Lease {
             ended: AtomicBool::new(false),
             revoked: CancellationToken::new(),
             revocation: OnceLock::new(),
+            command: watch::Sender::new(0),
         }))
     }
 
@@ -233,6 +236,12 @@ impl Lease {
         Ok(transaction::joined(get).await??.map(|found| found.value))
     }
 
+    /// Brings the id of the last command that waits for this artifact's holder, 0 while none does: a hint to look for
+    /// them in the database.
+    pub fn commands(&self) -> watch::Receiver<i64> {
+        self.0.command.subscribe()
+    }
+
     /// The clock of schedules: the database's wall clock, carried on the node's monotonic one.
     pub fn schedule_clock(&self) -> &ScheduleClock {
         &self.0.schedule
@@ -271,6 +280,10 @@ impl Lease {
             }
             _ => error.into(),
         }
+    }
+
+    pub(crate) fn command(&self, command: i64) {
+        self.0.command.send_replace(command);
     }
 
     pub(crate) fn revoke(&self, why: Revocation, deadline: Instant) {

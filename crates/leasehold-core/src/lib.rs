@@ -5,6 +5,7 @@
 //! | [`node`] | one replica's part in a cluster: what programs start |
 //! | [`artifact`] | the plugin contract: named work that runs on one replica |
 //! | [`lease`] | the right to run it, as the user's code sees it; fenced transactions |
+//! | [`control`] | what operators do: pause, move, command, drain, evict; and what the cluster looks like |
 //! | [`lead`] | an async function that runs on one replica |
 //! | [`resolver`] | which node runs what: pure policies |
 //! | [`status`] | what a node shows of itself |
@@ -17,6 +18,7 @@ compile_error!("leasehold needs a database: enable its feature `sqlite`, `postgr
 
 pub mod artifact;
 pub mod clock;
+pub mod control;
 pub mod error;
 mod keeper;
 pub mod lead;

@@ -11,7 +11,6 @@ use leasehold_core::lead::Lead;
 use leasehold_core::lease::Lease;
 use leasehold_core::name::{ArtifactKind, ArtifactName};
 use leasehold_core::node::{Node, NodeBuilder};
-use leasehold_core::protocol::request::Desired;
 use leasehold_core::store::{Target, audit};
 use leasehold_core::{Error, LeaseLost};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
@@ -179,12 +178,12 @@ async fn pause_and_resume_reach_the_holder_from_any_node() {
     next(&mut on_a).await;
     let b = builder(&folder, "b").artifact(job("import", to_b)).start().await.unwrap();
     let import = ArtifactName::new("import").unwrap();
-    b.set_desired(&import, Desired::Paused).await.unwrap();
+    b.control().pause(&import).await.unwrap();
     a.wait(|status| status.running.is_empty()).await.unwrap();
-    b.set_desired(&import, Desired::Paused).await.unwrap();
+    b.control().pause(&import).await.unwrap();
     let unknown = ArtifactName::new("export").unwrap();
-    assert!(matches!(b.set_desired(&unknown, Desired::Paused).await, Err(Error::Artifact { .. })));
-    b.set_desired(&import, Desired::Active).await.unwrap();
+    assert!(matches!(b.control().pause(&unknown).await, Err(Error::Artifact { .. })));
+    b.control().resume(&import).await.unwrap();
     tokio::select! {
         _ = next(&mut on_a) => {}
         _ = next(&mut on_b) => {}

@@ -237,7 +237,12 @@ fn pause_is_acknowledged_by_a_free_lease_and_resume_brings_it_back() {
 fn an_evicted_node_is_followed_after_its_ttl_and_comes_back_drained() {
     let mut sim = cluster(&["a", "b"]);
     let victim = sim.holder("import").unwrap();
-    sim.database().apply(&Request::Evict { node: NodeId::new(&victim).unwrap() });
+    sim.database().apply(&Request::Exclude {
+        node: NodeId::new(&victim).unwrap(),
+        evict: true,
+        by: String::new(),
+        reason: String::new(),
+    });
     let took = sim.wait(TTL * 3, |sim| other_holder(sim, &victim)).unwrap();
     assert!(took <= bound(), "{took:?}");
     sim.advance(TTL * 3, &JOBS);

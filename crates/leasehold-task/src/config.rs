@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use leasehold_core::Error;
 use leasehold_core::name::ArtifactName;
+use leasehold_core::protocol::placement::Placement;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -31,7 +32,7 @@ pub const MAX_FIRE_ALL: u32 = 10_000;
 /// initial-delay = "0s"
 /// timeout = "30s"                       # none unless set
 /// keep = "7d"
-/// resolver = "round-robin"              # the node's default unless set
+/// placement = { resolver = "round-robin", min-nodes = 2 }   # as the node's other artifacts unless set
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -56,9 +57,9 @@ pub struct TaskConfig {
     /// How long firings stay in the history after their slot; [`DEFAULT_KEEP`] unless set. The last one always stays.
     #[serde(default = "keep", with = "duration::serde")]
     pub keep: Duration,
-    /// The name of the resolver that places it; the node's default unless set.
+    /// How it is placed; as the node's other artifacts unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolver: Option<String>,
+    pub placement: Option<Placement>,
 }
 
 fn threshold() -> Duration {
@@ -80,7 +81,7 @@ impl TaskConfig {
             initial_delay: Duration::ZERO,
             timeout: None,
             keep: keep(),
-            resolver: None,
+            placement: None,
         }
     }
 

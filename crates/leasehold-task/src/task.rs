@@ -9,6 +9,7 @@ use leasehold_core::Error;
 use leasehold_core::artifact::{Artifact, ArtifactError};
 use leasehold_core::lease::Lease;
 use leasehold_core::name::{ArtifactKind, ArtifactName};
+use leasehold_core::protocol::placement::Placement;
 use uuid::Uuid;
 
 use crate::config::TaskConfig;
@@ -91,10 +92,10 @@ impl Task {
         self
     }
 
-    /// The name of the resolver that places the task; the node's default unless set.
+    /// How the task is placed; as the node's other artifacts unless set.
     #[must_use]
-    pub fn resolver(mut self, name: impl Into<String>) -> Self {
-        self.config.resolver = Some(name.into());
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.config.placement = Some(placement);
         self
     }
 
@@ -138,8 +139,8 @@ where
         self.kind.clone()
     }
 
-    fn resolver(&self) -> Option<&str> {
-        self.config.resolver.as_deref()
+    fn placement(&self) -> Option<&Placement> {
+        self.config.placement.as_ref()
     }
 
     fn fingerprint(&self) -> Uuid {
@@ -179,8 +180,9 @@ mod tests {
     #[test]
     fn builder_and_file_are_two_doors_to_one_thing() {
         let built = Task::fixed_delay("a", Duration::from_secs(60)).unwrap();
-        let built = built.misfire(Misfire::Skip).timeout(Duration::from_secs(5)).resolver("round-robin");
-        let text = "name = 'a'\nschedule = { fixed-delay = '1m' }\nmisfire = 'skip'\ntimeout = '5s'\nresolver = 'round-robin'";
+        let built =
+            built.misfire(Misfire::Skip).timeout(Duration::from_secs(5)).placement(Placement::round_robin());
+        let text = "name = 'a'\nschedule = { fixed-delay = '1m' }\nmisfire = 'skip'\ntimeout = '5s'\nplacement = { resolver = 'round-robin' }";
         let read: TaskConfig = toml::from_str(text).unwrap();
         assert_eq!(built.config(), &read);
         let (built, read) = (
@@ -188,6 +190,6 @@ mod tests {
             Task::from_config(read).unwrap().handler(|_| async { Ok(()) }),
         );
         assert_eq!(built.fingerprint(), read.fingerprint());
-        assert_eq!(read.resolver(), Some("round-robin"));
+        assert_eq!(read.placement(), Some(&Placement::round_robin()));
     }
 }

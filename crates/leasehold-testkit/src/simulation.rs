@@ -18,21 +18,24 @@ use leasehold_core::protocol::{
 };
 use leasehold_core::resolver::{ActivePassive, Resolvers};
 use leasehold_core::timing::Timings;
+use uuid::Uuid;
 
 /// A deployment of artifacts with these names, all placed by `resolver`.
 ///
 /// # Panics
 /// When a name is not valid.
 pub fn deployment(artifacts: &[&str], resolver: &str) -> Deployment {
-    let deployed = |name: &&str| {
-        let deployed = Deployed {
-            kind: kind(),
-            fingerprint: Default::default(),
-            placement: Placement { resolver: resolver.into() },
-        };
-        (artifact(name), deployed)
-    };
-    Deployment::new(artifacts.iter().map(deployed).collect())
+    configured(artifacts, &Placement::by(resolver), 0)
+}
+
+/// The same, placed in this way; `configuration` tells configurations of the same artifacts apart.
+///
+/// # Panics
+/// When a name is not valid.
+pub fn configured(artifacts: &[&str], placement: &Placement, configuration: u128) -> Deployment {
+    let fingerprint = Uuid::from_u128(configuration);
+    let deployed = Deployed { kind: kind(), fingerprint, placement: placement.clone() };
+    Deployment::new(artifacts.iter().map(|name| (artifact(name), deployed.clone())).collect())
 }
 
 #[allow(clippy::expect_used, reason = "names in tests are written by hand")]
@@ -59,6 +62,8 @@ struct Node {
     left: bool,
     /// A run that was asked to end does so at once, unless set.
     slow_runs: bool,
+    /// The last command that each run was told of.
+    commands: BTreeMap<ArtifactName, i64>,
 }
 
 #[derive(Debug)]
@@ -92,6 +97,7 @@ pub struct Simulation {
     latency: Duration,
     database: MemoryDatabase,
     rules: Rules,
+    resolvers: Resolvers,
     nodes: BTreeMap<String, Node>,
     flying: Vec<Flying>,
     sessions: u128,
@@ -112,6 +118,7 @@ impl Simulation {
             latency,
             database: MemoryDatabase::new("first".into(), rules),
             rules,
+            resolvers: Resolvers::default(),
             nodes: BTreeMap::new(),
             flying: Vec::new(),
             sessions: 0,
@@ -128,14 +135,22 @@ impl Simulation {
     ///
     /// # Panics
     /// When the name is not valid.
-    #[allow(clippy::expect_used, reason = "names in tests are written by hand")]
     pub fn start_with(&mut self, node: &str, deployment: Deployment, timings: Timings) {
+        self.start_labelled(node, deployment, timings, Labels::new());
+    }
+
+    /// Starts a node with labels.
+    ///
+    /// # Panics
+    /// When the name is not valid.
+    #[allow(clippy::expect_used, reason = "names in tests are written by hand")]
+    pub fn start_labelled(&mut self, node: &str, deployment: Deployment, timings: Timings, labels: Labels) {
         let config = Config {
             node: NodeId::new(node).expect("a valid node id"),
             timings,
             max_ttl: Some(self.timings.ttl),
-            labels: Arc::new(Labels::new()),
-            resolvers: Resolvers::default(),
+            labels: Arc::new(labels),
+            resolvers: self.resolvers.clone(),
             rules: self.rules,
         };
         let node_state = Node {
@@ -149,8 +164,14 @@ impl Simulation {
             statements: 0,
             left: false,
             slow_runs: false,
+            commands: BTreeMap::new(),
         };
         self.nodes.insert(node.to_owned(), node_state);
+    }
+
+    /// The resolvers of nodes that start from now on.
+    pub fn resolvers(&mut self) -> &mut Resolvers {
+        &mut self.resolvers
     }
 
     /// Kills a node: nothing of it remains but its rows.
@@ -213,6 +234,11 @@ impl Simulation {
     /// How many statements a node has sent so far.
     pub fn statements(&self, node: &str) -> usize {
         self.nodes.get(node).map_or(0, |node| node.statements)
+    }
+
+    /// The last command that a run of this node was told of.
+    pub fn command(&self, node: &str, artifact_name: &str) -> Option<i64> {
+        self.nodes.get(node)?.commands.get(&artifact(artifact_name)).copied()
     }
 
     /// Whether a node has left.
@@ -352,6 +378,7 @@ impl Simulation {
                 node.runs.remove(&artifact);
                 self.history.push((now, Happening::Stopped(name.to_owned(), artifact, token, why)));
             }
+            Action::Command { artifact, command, .. } => _ = node.commands.insert(artifact, command),
             Action::Revoke { artifact, token, why, .. } if !node.slow_runs => {
                 node.runs.remove(&artifact);
                 self.history.push((now, Happening::Stopped(name.to_owned(), artifact.clone(), token, why)));

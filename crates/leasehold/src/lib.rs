@@ -31,12 +31,13 @@
 //! | `task` (default) | scheduled tasks |
 
 pub use leasehold_core::{
-    Error, LeaseLost, artifact, clock, lead, lease, name, node, resolver, status, store, timing,
+    Error, LeaseLost, artifact, clock, control, lead, lease, name, node, resolver, status, store, timing,
 };
 
 /// The protocol's vocabulary: sessions, tokens, desired states.
 pub mod protocol {
     pub use leasehold_core::protocol::action::{Refusal, Revocation};
+    pub use leasehold_core::protocol::placement::Placement;
     pub use leasehold_core::protocol::request::Desired;
     pub use leasehold_core::protocol::{SessionId, Token};
 }
@@ -53,7 +54,7 @@ pub mod prelude {
     pub use leasehold_core::lease::Lease;
     pub use leasehold_core::name::{ArtifactKind, ArtifactName};
     pub use leasehold_core::node::Node;
-    pub use leasehold_core::resolver::{ActivePassive, RoundRobin};
+    pub use leasehold_core::protocol::placement::Placement;
     #[cfg(feature = "task")]
     pub use leasehold_task::{Firing, Misfire, Task};
 }

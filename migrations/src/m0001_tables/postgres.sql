@@ -8,7 +8,7 @@ create table leasehold_cluster (
     incarnation text not null,
     epoch bigint not null,
     max_ttl_ms bigint not null,
-    formed boolean not null default false,
+    formed bigint not null default 0,
     min_program bigint not null default 0
 ) with (fillfactor = 50);
 
@@ -45,6 +45,7 @@ create table leasehold_artifact (
     kind varchar(100) collate "C" not null,
     desired varchar(20) collate "C" not null default 'active',
     placement text not null,
+    fingerprint uuid not null,
     preferred varchar(100) collate "C",
     target uuid,
     last_error text,
@@ -108,14 +109,17 @@ create table leasehold_firing (
     cluster varchar(100) collate "C" not null,
     artifact varchar(100) collate "C" not null,
     slot bigint not null, -- milliseconds since 1970
+    command bigint not null default 0, -- that asked for it; 0: the schedule did
+    ordinal bigint not null default 0, -- of the slots of the schedule
     token bigint not null,
     attempt bigint not null,
     node varchar(100) collate "C" not null,
     claimed_at timestamptz not null default now(),
+    due bigint, -- milliseconds since 1970: it is tried again, not before
     finished_at timestamptz,
     outcome varchar(100) collate "C",
     error text,
-    primary key (cluster, artifact, slot)
+    primary key (cluster, artifact, slot, command)
 );
 -- Interrupted firings are found without reading the history.
 create index leasehold_firing_unfinished on leasehold_firing (cluster, artifact, slot) where finished_at is null;

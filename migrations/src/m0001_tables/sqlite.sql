@@ -44,6 +44,7 @@ create table leasehold_artifact (
     kind text not null,
     desired text not null default 'active',
     placement text not null,
+    fingerprint blob not null,
     preferred text,
     target blob,
     last_error text,
@@ -107,14 +108,17 @@ create table leasehold_firing (
     cluster text not null,
     artifact text not null,
     slot integer not null, -- milliseconds since 1970
+    command integer not null default 0, -- that asked for it; 0: the schedule did
+    ordinal integer not null default 0, -- of the slots of the schedule
     token integer not null,
     attempt integer not null,
     node text not null,
     claimed_at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    due integer, -- milliseconds since 1970: it is tried again, not before
     finished_at text,
     outcome text,
     error text,
-    primary key (cluster, artifact, slot)
+    primary key (cluster, artifact, slot, command)
 );
 -- Interrupted firings are found without reading the history.
 create index leasehold_firing_unfinished on leasehold_firing (cluster, artifact, slot) where finished_at is null;

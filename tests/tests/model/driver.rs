@@ -34,7 +34,7 @@ impl Setting {
         let deployed = Deployed {
             kind: ArtifactKind::new("test").unwrap(),
             fingerprint: Default::default(),
-            placement: Placement { resolver: scenario.resolver.into() },
+            placement: Placement::by(scenario.resolver),
         };
         let deployment = Deployment::new(BTreeMap::from([(job(), deployed)]));
         let mut resolvers = Resolvers::default();
@@ -300,7 +300,11 @@ impl Driver<'_> {
             }
             Action::Stop { artifact, .. } => _ = self.node(index).runs.remove(&artifact),
             Action::Revoke { artifact, .. } if !slow => self.end(index, artifact, Outcome::Returned),
-            Action::Revoke { .. } | Action::Joined { .. } | Action::Refused(_) | Action::Record(_) => {}
+            Action::Revoke { .. }
+            | Action::Command { .. }
+            | Action::Joined { .. }
+            | Action::Refused(_)
+            | Action::Record(_) => {}
         }
     }
 }

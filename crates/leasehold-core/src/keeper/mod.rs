@@ -262,6 +262,9 @@ impl Keeper {
                 self.status.start(&artifact, token);
                 self.supervisor.start(artifact, token);
             }
+            Action::Command { artifact, token, command } => {
+                self.supervisor.command(&artifact, token, command);
+            }
             Action::Revoke { artifact, token, why, deadline } => {
                 tracing::info!(%artifact, %token, %why, "lease revoked");
                 self.status.revoke(&artifact, token);

@@ -119,6 +119,12 @@ impl Supervisor {
         self.runs.insert(name, Run { lease, task: abort });
     }
 
+    pub(super) fn command(&self, name: &ArtifactName, token: Token, command: i64) {
+        if let Some(run) = self.runs.get(name).filter(|run| run.lease.token() == token) {
+            run.lease.command(command);
+        }
+    }
+
     pub(super) fn revoke(&self, name: &ArtifactName, token: Token, why: Revocation, deadline: Instant) {
         if let Some(run) = self.runs.get(name).filter(|run| run.lease.token() == token) {
             run.lease.revoke(why, deadline);

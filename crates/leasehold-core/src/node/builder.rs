@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
+use uuid::Uuid;
 
 use super::Node;
 use crate::artifact::{Artifact, SharedArtifact};
@@ -16,7 +17,7 @@ use crate::name::{ClusterName, NodeId};
 use crate::protocol::Config;
 use crate::protocol::request::{Deployed, Deployment, Labels, Placement, Request};
 use crate::protocol::rules::Rules;
-use crate::resolver::{ActivePassive, Resolver, Resolvers};
+use crate::resolver::{Resolver, Resolvers};
 use crate::status::{State, Status};
 use crate::store::{self, Link, Target};
 use crate::timing::Timings;
@@ -70,7 +71,7 @@ impl fmt::Debug for Database {
 /// What artifacts get that do not say otherwise.
 #[derive(Clone, Debug)]
 pub(super) struct Defaults {
-    resolver: Arc<str>,
+    placement: Placement,
     resolvers: Resolvers,
 }
 
@@ -80,15 +81,14 @@ impl Defaults {
         let mut all = BTreeMap::new();
         for artifact in artifacts {
             let name = artifact.name().clone();
-            let resolver = artifact.resolver().unwrap_or(&self.resolver);
-            self.resolvers
-                .get(resolver)
-                .map_err(|error| Error::artifact(name.as_str(), error.to_string()))?;
-            let deployed = Deployed {
-                kind: artifact.kind(),
-                fingerprint: artifact.fingerprint(),
-                placement: Placement { resolver: resolver.into() },
-            };
+            let placement = artifact.placement().unwrap_or(&self.placement).clone();
+            let problem = |problem: String| Error::artifact(name.as_str(), format!("placement: {problem}"));
+            placement.validate().map_err(problem)?;
+            self.resolvers.get(&placement.resolver).map_err(|error| problem(error.to_string()))?;
+            // A new placement is a new configuration, whatever the artifact says of itself.
+            let placed = serde_json::to_vec(&placement).unwrap_or_default();
+            let fingerprint = Uuid::new_v5(&artifact.fingerprint(), &placed);
+            let deployed = Deployed { kind: artifact.kind(), fingerprint, placement };
             if all.insert(name.clone(), deployed).is_some() {
                 return Err(Error::artifact(
                     name.as_str(),
@@ -116,7 +116,7 @@ pub struct NodeBuilder {
     max_ttl: Option<Duration>,
     yield_when_stalled: bool,
     migrate: bool,
-    resolver: String,
+    placement: Placement,
     resolvers: Resolvers,
     artifacts: Vec<PendingArtifact>,
     clock: Arc<dyn Clock>,
@@ -150,7 +150,7 @@ impl NodeBuilder {
             max_ttl: None,
             yield_when_stalled: false,
             migrate: true,
-            resolver: ActivePassive::NAME.to_owned(),
+            placement: Placement::active_passive(),
             resolvers: Resolvers::default(),
             artifacts: Vec::new(),
             clock: Arc::new(BootClock),
@@ -243,10 +243,17 @@ impl NodeBuilder {
         self
     }
 
-    /// The resolver of artifacts that name none, and one more that this node has. [`ActivePassive`] unless set.
+    /// How artifacts are placed that do not say so themselves; [`Placement::active_passive`] unless set.
     #[must_use]
-    pub fn resolver(mut self, resolver: impl Resolver) -> Self {
-        self.resolver = resolver.name().to_owned();
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// One more resolver, for placements [by its name](Placement::by). Every node should have it: a leader without it
+    /// plans nothing, until another node takes its place.
+    #[must_use]
+    pub fn add_resolver(mut self, resolver: impl Resolver) -> Self {
         self.resolvers.add(Arc::new(resolver));
         self
     }
@@ -288,11 +295,10 @@ impl NodeBuilder {
     /// too long, the program is too old. [`Error::NotJoined`] when there is no session after a while.
     pub async fn start(self) -> Result<Node, Error> {
         let cluster = ClusterName::new(&self.cluster)?;
-        let random = || format!("node-{}", uuid::Uuid::now_v7().simple());
+        let random = || format!("node-{}", Uuid::now_v7().simple());
         let node = NodeId::new(self.node.clone().unwrap_or_else(random))?;
         let timings = self.timings().validate()?;
-        let defaults =
-            Defaults { resolver: self.resolver.as_str().into(), resolvers: self.resolvers.clone() };
+        let defaults = Defaults { placement: self.placement, resolvers: self.resolvers.clone() };
         let artifacts: Result<Vec<_>, _> = self.artifacts.into_iter().map(|pending| pending.0).collect();
         let artifacts = artifacts?;
         let deployment = defaults.deployment(&artifacts)?;

@@ -9,10 +9,11 @@ use tokio::sync::{mpsc, watch};
 pub use builder::{Database, NodeBuilder};
 
 use crate::artifact::{Artifact, SharedArtifact};
+use crate::control::Control;
 use crate::error::Error;
 use crate::keeper::{Command, Input};
 use crate::name::{ArtifactName, ClusterName};
-use crate::protocol::request::{Answer, Desired, Request};
+use crate::protocol::request::Request;
 use crate::status::{State, Status};
 use crate::store::{Link, Target};
 
@@ -91,31 +92,9 @@ impl Node {
         self.command(Command::Drain(false))
     }
 
-    /// Asks the cluster to pause an artifact, or to run it again. Any node may; the holder obeys. The state is the
-    /// cluster's and survives restarts of all nodes.
-    ///
-    /// # Errors
-    /// [`Error::Artifact`] when the cluster does not know the artifact. Errors of the database.
-    pub async fn set_desired(&self, name: &ArtifactName, desired: Desired) -> Result<(), Error> {
-        let link = Link::open(&self.target).await?;
-        let request = Request::Desire { artifact: name.clone(), desired };
-        match link.call(&self.cluster, &request).await? {
-            Answer::Matched(0) => {
-                let problem = "is not known to the cluster: no node has ever deployed it; check the name";
-                Err(Error::artifact(name.as_str(), problem))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Forbids another node's renewals: it stops when its trust ends, and stays drained when it joins again.
-    ///
-    /// # Errors
-    /// Errors of the database.
-    pub async fn evict(&self, node: &crate::name::NodeId) -> Result<(), Error> {
-        let link = Link::open(&self.target).await?;
-        link.call(&self.cluster, &Request::Evict { node: node.clone() }).await?;
-        Ok(())
+    /// What operators do with the cluster that this node belongs to.
+    pub fn control(&self) -> Control {
+        Control::new(self.target.clone(), self.cluster.clone())
     }
 
     /// Leaves the cluster: asks the runs to end, waits for them up to the drain time, hands the leases over. Calling

@@ -152,6 +152,15 @@ pub enum Action {
         /// The token of its lease.
         token: Token,
     },
+    /// Tell a run that commands wait for it.
+    Command {
+        /// The artifact.
+        artifact: ArtifactName,
+        /// The run's token.
+        token: Token,
+        /// The last one.
+        command: i64,
+    },
     /// Ask a run to end; its lease stays valid meanwhile.
     Revoke {
         /// The artifact.

@@ -26,6 +26,8 @@ struct Run {
     started: Instant,
     /// Set once the run was asked to end.
     deadline: Option<Instant>,
+    /// The last command that it was told of.
+    told: i64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -217,6 +219,9 @@ impl Holdings {
                         run.deadline = Some(deadline);
                         self.timers.insert((deadline, artifact.clone()));
                         actions.push(Action::Revoke { artifact, token: row.token, why, deadline });
+                    } else if row.command > run.told {
+                        run.told = row.command;
+                        actions.push(Action::Command { artifact, token: row.token, command: row.command });
                     }
                     return;
                 }
@@ -244,9 +249,13 @@ impl Holdings {
             self.handovers.insert(artifact.clone(), Handover { artifact, token: row.token, to });
         } else if row.token > finished || !at.rules.keep(Rule::FinishedTokens) {
             if at.trusted {
-                let run = Run { token: row.token, started: at.now, deadline: None };
+                let (token, command) = (row.token, row.command);
+                let run = Run { token, started: at.now, deadline: None, told: command };
                 self.runs.insert(artifact.clone(), run);
-                actions.push(Action::Start { artifact, token: row.token });
+                actions.push(Action::Start { artifact: artifact.clone(), token });
+                if command > 0 {
+                    actions.push(Action::Command { artifact, token, command });
+                }
             }
         } else {
             let not_before = self.failing.get(&artifact).map_or(Instant::ZERO, |failing| failing.not_before);

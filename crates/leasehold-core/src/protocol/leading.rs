@@ -1,29 +1,39 @@
 //! Planning: the leader reads the leases, then the nodes, and writes what is missing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::action::RecordKind;
 use super::calls::{CallId, Ended, Purpose};
 use super::ids::SessionId;
 use super::machine::Io;
-use super::planning::{Reading, plan};
+use super::planning::{Reading, Terms, able, plan};
 use super::request::{Answer, CallError, Deployment, DeploymentId, NodeRow, Request, Scope, View};
-use super::rules::Rule;
+use super::rules::{Rule, Rules};
 use crate::clock::Instant;
+
+/// Who leads.
+#[derive(Clone, Copy)]
+pub(super) struct Incumbent {
+    pub(super) session: SessionId,
+    /// It has seen another leader live: the cluster that was formed goes on.
+    pub(super) succeeds: bool,
+}
+
+/// Each session, what it has deployed, and whether it may get leases.
+type Members = Vec<(SessionId, DeploymentId, bool)>;
+
+fn members(nodes: &[NodeRow]) -> Members {
+    nodes.iter().map(|row| (row.session, row.deployment, able(row, Rules::default()))).collect()
+}
 
 /// What a plan depends on besides the leases: the revision covers those.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Basis {
     revision: i64,
-    members: Vec<(SessionId, DeploymentId, bool)>,
-}
-
-impl Basis {
-    fn of(revision: i64, nodes: &[NodeRow]) -> Self {
-        let able = |row: &NodeRow| row.beat >= 1 && !row.draining && !row.evicted;
-        let members = nodes.iter().map(|row| (row.session, row.deployment, able(row))).collect();
-        Self { revision, members }
-    }
+    members: Members,
+    /// For how many of the settling times that placements ask for the members have not changed.
+    settled: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,6 +57,12 @@ pub(super) struct Leading {
     /// Rows were skipped because somebody had locked them, or a call failed: not before then again.
     again: Option<Instant>,
     known: BTreeMap<DeploymentId, Deployment>,
+    /// The members of the last view, and since when they have not changed.
+    members: Option<(Members, Instant)>,
+    /// The settling times of all placements, as of the last reading.
+    settles: BTreeSet<Duration>,
+    /// This session has counted the nodes that form the cluster since it leads.
+    counted: bool,
 }
 
 impl Leading {
@@ -56,17 +72,32 @@ impl Leading {
     }
 
     /// All that can be planned for this view is planned and written.
-    pub(super) fn is_done(&self, view: &View) -> bool {
-        let basis = Basis::of(view.cluster.revision, &view.nodes);
+    pub(super) fn is_done(&self, view: &View, now: Instant) -> bool {
+        let basis = self.basis(view.cluster.revision, view, now);
         self.step == Step::Idle && self.again.is_none() && self.planned.as_ref() == Some(&basis)
     }
 
+    fn basis(&self, revision: i64, view: &View, now: Instant) -> Basis {
+        let members = members(&view.nodes);
+        let still = self.still(now);
+        Basis { revision, members, settled: self.settles.iter().filter(|settle| **settle <= still).count() }
+    }
+
+    /// For how long the members have not changed.
+    fn still(&self, now: Instant) -> Duration {
+        self.members.as_ref().map_or(Duration::ZERO, |(_, since)| now.since(*since))
+    }
+
     /// Takes in a view that shows this session as the leader.
-    pub(super) fn see(&mut self, io: &mut Io<'_>, me: SessionId, view: &View, asked: CallId) {
+    pub(super) fn see(&mut self, io: &mut Io<'_>, me: Incumbent, view: &View, asked: CallId) {
         if view.scope != Scope::Everyone {
             return;
         }
-        if self.step == Step::Idle && self.is_done(view) {
+        let now = members(&view.nodes);
+        if self.members.as_ref().is_none_or(|(before, _)| *before != now) {
+            self.members = Some((now, io.now));
+        }
+        if self.step == Step::Idle && self.is_done(view, io.now) {
             self.pass += 1;
         }
         if let Step::Nodes(reading, after, read) = &self.step
@@ -84,20 +115,24 @@ impl Leading {
         }
     }
 
-    fn write(&mut self, io: &mut Io<'_>, me: SessionId, view: &View, reading: &Reading) {
+    fn write(&mut self, io: &mut Io<'_>, me: Incumbent, view: &View, reading: &Reading) {
         // The seed is the same for one leader's term, so that a repeated pass makes the same choices.
-        let (high, low) = me.0.as_u64_pair();
+        let (high, low) = me.session.0.as_u64_pair();
         let seed = high ^ low.rotate_left(17) ^ view.cluster.term.unsigned_abs();
         let rules = io.config.rules;
-        match plan(reading, &view.nodes, &self.known, &io.config.resolvers, seed, rules) {
+        let goes_on = me.succeeds || self.counted;
+        let terms = Terms { seed, rules, goes_on, still: self.still(io.now) };
+        match plan(reading, &view.nodes, &self.known, &io.config.resolvers, &terms) {
             Ok(plan) => {
                 self.pass += 1;
+                self.counted |= plan.formed.is_some();
+                self.settles = reading.leases.iter().filter_map(|row| row.placement.settle()).collect();
                 let mut cluster = reading.cluster.clone();
                 if !rules.keep(Rule::EpochFromOneRead) {
                     cluster.adopted = view.cluster.adopted.clone();
                 }
                 let requests: VecDeque<_> = plan.requests(&cluster, view.cluster.term).into();
-                self.planned = Some(Basis::of(reading.cluster.revision, &view.nodes));
+                self.planned = Some(self.basis(reading.cluster.revision, view, io.now));
                 self.step = if requests.is_empty() { Step::Idle } else { Step::Writing(requests, None) };
             }
             // No pass is completed, so another node takes the term within a ttl.
@@ -113,6 +148,8 @@ impl Leading {
         self.step = Step::Idle;
         self.planned = None;
         self.again = None;
+        self.members = None;
+        self.counted = false;
     }
 
     fn retry(&mut self, io: &Io<'_>) {
@@ -164,7 +201,7 @@ impl Leading {
         }
     }
 
-    pub(super) fn advance(&mut self, io: &mut Io<'_>, me: SessionId, view: &View) {
+    pub(super) fn advance(&mut self, io: &mut Io<'_>, me: Incumbent, view: &View) {
         let timeout = io.patience();
         match &mut self.step {
             Step::Idle => {
@@ -173,7 +210,7 @@ impl Leading {
                     self.planned.as_ref().is_some_and(|basis| basis.revision != view.cluster.revision);
                 let due = match self.again {
                     Some(again) => again <= io.now || changed,
-                    None => !self.is_done(view),
+                    None => !self.is_done(view, io.now),
                 };
                 if due && view.scope == Scope::Everyone {
                     self.again = None;

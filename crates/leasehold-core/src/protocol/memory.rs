@@ -1,9 +1,12 @@
 //! What every request means, on plain maps: the reference that real databases are held against, and the database of
 //! simulations and of the model.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+use uuid::Uuid;
 
 use super::ids::{Incarnation, SessionId, Token};
 use super::request::{
@@ -25,6 +28,8 @@ pub struct MemoryDatabase {
     deployments: BTreeMap<DeploymentId, Deployment>,
     keep_outs: BTreeMap<(ArtifactName, SessionId), KeepOut>,
     excluded: BTreeSet<NodeId>,
+    commands: BTreeMap<i64, ArtifactName>,
+    commanded: i64,
     rules: Rules,
 }
 
@@ -38,6 +43,7 @@ struct Lease {
 struct Registered {
     desired: Desired,
     placement: Placement,
+    fingerprint: Uuid,
     preferred: Option<NodeId>,
     target: Option<SessionId>,
 }
@@ -55,6 +61,8 @@ impl MemoryDatabase {
             deployments: BTreeMap::new(),
             keep_outs: BTreeMap::new(),
             excluded: BTreeSet::new(),
+            commands: BTreeMap::new(),
+            commanded: 0,
             rules,
         }
     }
@@ -97,9 +105,9 @@ impl MemoryDatabase {
             Request::Join { node, incarnation } => self.join(node, incarnation),
             Request::Renew { session, beat, pass, incarnation, scope } => {
                 let matched = self.renew(*session, *beat, *pass, incarnation);
-                Answer::Renewed { matched, view: self.view(*scope) }
+                Answer::Renewed { matched, view: self.view(*scope, Some(*session)) }
             }
-            Request::Watch { scope } => Answer::View(self.view(*scope)),
+            Request::Watch { scope } => Answer::View(self.view(*scope, None)),
             Request::Held { session } => self.held(*session),
             Request::Leases { deployments } => self.read_leases(deployments),
             Request::Expire { session, beat, incarnation } => self.expire(*session, *beat, incarnation),
@@ -136,10 +144,29 @@ impl MemoryDatabase {
                 Answer::Matched(gone as u64)
             }
             Request::Desire { artifact, desired } => self.desire(artifact, *desired),
-            Request::Evict { node } => {
+            Request::Prefer { artifact, node } => self.change(artifact, |row| {
+                let changed = row.preferred != *node;
+                row.preferred.clone_from(node);
+                changed
+            }),
+            Request::Exclude { node, evict, .. } => {
                 self.excluded.insert(node.clone());
                 let rows = self.nodes.values_mut().filter(|row| row.node == *node);
-                Answer::Matched(rows.map(|row| row.evicted = true).count() as u64)
+                Answer::Matched(rows.map(|row| row.evicted |= *evict).count() as u64)
+            }
+            Request::Readmit { node } => Answer::Matched(u64::from(self.excluded.remove(node))),
+            Request::Command { artifact, .. } => {
+                if !self.artifacts.contains_key(artifact) {
+                    return Answer::Matched(0);
+                }
+                self.commanded += 1;
+                self.commands.insert(self.commanded, artifact.clone());
+                self.bump(1)
+            }
+            Request::Forget { artifact } => self.forget(artifact),
+            Request::Form { formed, term } => {
+                let leads = self.row().term == *term;
+                self.raise(leads, |row| row.formed = *formed)
             }
         }
     }
@@ -158,6 +185,7 @@ impl MemoryDatabase {
             epoch: self.tenths_since_2020,
             max_ttl,
             min_program: 0,
+            formed: 0,
         }
     }
 
@@ -165,22 +193,29 @@ impl MemoryDatabase {
         if self.cluster.is_none() {
             self.cluster = Some(self.new_cluster(max_ttl));
         }
-        let occupant = self.nodes.values().find(|row| row.node == *node).cloned();
+        let occupant = self.nodes.values().find(|row| row.node == *node).map(|row| self.shown(row));
         Answer::Opened { cluster: self.row(), live: self.live.clone(), occupant }
     }
 
-    fn view(&self, scope: Scope) -> View {
+    /// A session as it is read: an exclusion drains it.
+    fn shown(&self, row: &NodeRow) -> NodeRow {
+        NodeRow { draining: row.draining || self.excluded.contains(&row.node), ..row.clone() }
+    }
+
+    /// The heads, and whoever asks.
+    fn view(&self, scope: Scope, asker: Option<SessionId>) -> View {
         let cluster = self.row();
-        let nodes = match scope {
-            Scope::Everyone => self.nodes.values().cloned().collect(),
+        let mut nodes: Vec<_> = match scope {
+            Scope::Everyone => self.nodes.values().map(|row| self.shown(row)).collect(),
             Scope::Heads => {
-                let leader = self.nodes.values().filter(|row| Some(row.session) == cluster.leader);
-                let others = self.nodes.values().filter(|row| Some(row.session) != cluster.leader).take(2);
-                let mut heads: Vec<_> = leader.chain(others).cloned().collect();
-                heads.sort_by_key(|row| row.session);
-                heads
+                let led = |row: &NodeRow| Some(row.session) == cluster.leader;
+                let others = self.nodes.values().filter(|row| !led(row)).take(2).map(|row| row.session);
+                let heads: BTreeSet<_> = others.chain(cluster.leader).chain(asker).collect();
+                let rows = self.nodes.values().filter(|row| heads.contains(&row.session));
+                rows.map(|row| self.shown(row)).collect()
             }
         };
+        nodes.sort_by_key(|row| row.session);
         View { cluster, live: self.live.clone(), wall_ms: 0, scope, nodes }
     }
 
@@ -202,23 +237,38 @@ impl MemoryDatabase {
     }
 
     fn register(&mut self, deployment: &Deployment) -> Answer {
-        self.deployments.insert(deployment.id, deployment.clone());
-        let mut made = 0;
+        let (mut made, mut changed) = (0, 0);
         for (name, deployed) in deployment.artifacts.iter() {
+            let known = self.deployments.values().any(|set| {
+                set.artifacts.get(name).is_some_and(|known| known.fingerprint == deployed.fingerprint)
+            });
             let fresh = Registered {
                 desired: Desired::Active,
                 placement: deployed.placement.clone(),
+                fingerprint: deployed.fingerprint,
                 preferred: None,
                 target: None,
             };
-            let known = self.artifacts.entry(name.clone()).or_insert(fresh);
-            known.placement = deployed.placement.clone();
+            match self.artifacts.entry(name.clone()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(fresh);
+                    made += 1;
+                }
+                Entry::Occupied(mut entry) if !known && entry.get().fingerprint != fresh.fingerprint => {
+                    let row = entry.get_mut();
+                    (row.placement, row.fingerprint) = (fresh.placement, fresh.fingerprint);
+                    changed += 1;
+                }
+                Entry::Occupied(_) => {}
+            }
             if !self.leases.contains_key(name) {
                 self.leases.insert(name.clone(), Lease::default());
-                made += 1;
+                changed += 1;
             }
         }
-        self.bump(made)
+        self.deployments.insert(deployment.id, deployment.clone());
+        self.raise(made + changed > 0, |row| row.revision += 1);
+        Answer::Matched(made)
     }
 
     fn join(&mut self, new: &NewNode, incarnation: &Incarnation) -> Answer {
@@ -231,7 +281,7 @@ impl MemoryDatabase {
             beat: 0,
             pass: 0,
             ttl: new.ttl,
-            draining: new.draining || self.excluded.contains(&new.node),
+            draining: new.draining,
             evicted: false,
             deployment: new.deployment,
             labels: Arc::clone(&new.labels),
@@ -265,6 +315,7 @@ impl MemoryDatabase {
                 token: lease.token,
                 desired: registered.desired,
                 target: registered.target,
+                command: self.last_command(artifact),
             })
         });
         Answer::Held { cluster: self.row(), rows: rows.collect() }
@@ -279,6 +330,7 @@ impl MemoryDatabase {
                 token: lease.token,
                 desired: registered.desired,
                 placement: registered.placement.clone(),
+                fingerprint: registered.fingerprint,
                 preferred: registered.preferred.clone(),
                 target: registered.target,
             })
@@ -398,8 +450,36 @@ impl MemoryDatabase {
     }
 
     fn desire(&mut self, artifact: &ArtifactName, desired: Desired) -> Answer {
+        self.change(artifact, |row| std::mem::replace(&mut row.desired, desired) != desired)
+    }
+
+    /// Changes an artifact's row; matches it also where nothing changes, which raises no revision.
+    fn change(&mut self, artifact: &ArtifactName, change: impl FnOnce(&mut Registered) -> bool) -> Answer {
         let Some(row) = self.artifacts.get_mut(artifact) else { return Answer::Matched(0) };
-        row.desired = desired;
+        let changed = change(row);
+        self.raise(changed, |row| row.revision += 1);
+        Answer::Matched(1)
+    }
+
+    fn last_command(&self, artifact: &ArtifactName) -> i64 {
+        let of = self.commands.iter().rev().find(|(_, of)| *of == artifact);
+        of.map_or(0, |(id, _)| *id)
+    }
+
+    /// The holder has carried a command out, or refused it.
+    pub fn take_command(&mut self, command: i64) {
+        self.commands.remove(&command);
+    }
+
+    fn forget(&mut self, artifact: &ArtifactName) -> Answer {
+        let has = |row: &NodeRow| {
+            let set = self.deployments.get(&row.deployment);
+            set.is_some_and(|set| set.artifacts.contains_key(artifact))
+        };
+        if self.nodes.values().any(has) || self.artifacts.remove(artifact).is_none() {
+            return Answer::Matched(0);
+        }
+        self.commands.retain(|_, of| of != artifact);
         self.bump(1)
     }
 }

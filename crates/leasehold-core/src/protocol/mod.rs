@@ -4,6 +4,7 @@
 //! virtual time, one inside a model checker. What is checked is what runs.
 
 pub mod action;
+mod board;
 mod calls;
 mod holdings;
 pub mod ids;
@@ -12,10 +13,12 @@ mod leading;
 pub mod machine;
 pub mod memory;
 mod observer;
+pub mod placement;
 pub mod planning;
 pub mod request;
 pub mod rules;
 mod session;
+pub mod waiting;
 
 pub use action::{Action, Event};
 pub use calls::{Call, CallId};

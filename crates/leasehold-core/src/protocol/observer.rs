@@ -18,6 +18,8 @@ pub(super) struct Observers(BTreeMap<SessionId, Seen>);
 struct Seen {
     ttl: Duration,
     beat: i64,
+    /// It was seen to renew.
+    moved: bool,
     beat_since: Instant,
     pass: i64,
     pass_since: Instant,
@@ -33,13 +35,14 @@ impl Observers {
             let seen = self.0.entry(row.session).or_insert(Seen {
                 ttl: row.ttl,
                 beat: row.beat,
+                moved: false,
                 beat_since: at,
                 pass: row.pass,
                 pass_since: at,
             });
             // Unequal, not lower: after a rollback of the database an older beat is news as well.
             if seen.beat != row.beat {
-                (seen.beat, seen.beat_since) = (row.beat, at);
+                (seen.beat, seen.beat_since, seen.moved) = (row.beat, at, true);
             }
             if seen.pass != row.pass {
                 (seen.pass, seen.pass_since) = (row.pass, at);
@@ -55,6 +58,11 @@ impl Observers {
     /// The beat that was last seen of a session.
     pub(super) fn beat(&self, session: SessionId) -> Option<i64> {
         self.0.get(&session).map(|seen| seen.beat)
+    }
+
+    /// Whether this node has seen the session renew: its row alone may be that of the dead.
+    pub(super) fn renewed(&self, session: SessionId) -> bool {
+        self.0.get(&session).is_some_and(|seen| seen.moved)
     }
 
     /// Sessions other than `me` whose beat has been still for their ttl, with that beat.

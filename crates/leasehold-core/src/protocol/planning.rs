@@ -1,14 +1,17 @@
 //! From what a leader read to what it writes: grants of free leases, targets of held ones.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::board::{Board, Fit};
 use super::ids::SessionId;
 use super::request::{
-    ClusterRow, Deployment, DeploymentId, Desired, Grant, KeepOut, LeaseRow, MAX_ROWS, NodeRow, Request,
+    ClusterRow, Deployment, DeploymentId, Desired, Grant, KeepOut, LeaseRow, MAX_ROWS, NodeRow, Placement,
+    Request,
 };
-use super::rules::{Rule, Rules};
+use super::rules::Rules;
 use crate::name::ArtifactName;
-use crate::resolver::{Candidate, Item, Problem, ResolveError, Resolvers};
+use crate::resolver::{Item, Problem, ResolveError, Resolver, Resolvers};
 
 /// What a leader has read: the leases, and *then* the nodes. In this order two things never turn false again: that a
 /// holder has no row, and that a grantee once reached beat 1.
@@ -22,6 +25,19 @@ pub struct Reading {
     pub keep_outs: Vec<KeepOut>,
 }
 
+/// What a plan depends on besides what was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// For choices that are to be random and repeatable.
+    pub seed: u64,
+    /// All rules, except in models and proofs.
+    pub rules: Rules,
+    /// The cluster goes on that was formed before; else it is formed anew, unless somebody still holds a lease.
+    pub goes_on: bool,
+    /// For how long the members have not changed.
+    pub still: Duration,
+}
+
 /// The statements that bring the cluster to what the resolvers want.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -29,11 +45,15 @@ pub struct Plan {
     pub grants: Vec<Grant>,
     /// Held ones and where they go, in key order.
     pub targets: Vec<(ArtifactName, Option<SessionId>)>,
+    /// How many nodes have formed the cluster, if any placement asks.
+    pub formed: Option<i64>,
 }
 
 impl Plan {
     /// The plan as statements of at most [`MAX_ROWS`] rows. `incarnation` and `epoch` come from `cluster`.
     pub fn requests(self, cluster: &ClusterRow, term: i64) -> Vec<Request> {
+        let formed = self.formed.filter(|formed| *formed != cluster.formed);
+        let form = formed.map(|formed| Request::Form { formed, term });
         let grants = self.grants.chunks(MAX_ROWS).map(|rows| Request::Grant {
             rows: rows.to_vec(),
             incarnation: cluster.adopted.clone(),
@@ -41,8 +61,14 @@ impl Plan {
             term,
         });
         let targets = self.targets.chunks(MAX_ROWS).map(|rows| Request::Target { rows: rows.to_vec() });
-        grants.chain(targets).collect()
+        form.into_iter().chain(grants).chain(targets).collect()
     }
+}
+
+/// Whether a node may get leases.
+pub(super) fn able(node: &NodeRow, rules: Rules) -> bool {
+    let renewed = node.beat >= 1 || !rules.keep(super::rules::Rule::EligibleAfterFirstRenewal);
+    renewed && !node.draining && !node.evicted
 }
 
 /// Applies the resolvers. Nothing is taken from a live session: what it holds gets a target, and it hands over.
@@ -54,10 +80,10 @@ pub fn plan(
     nodes: &[NodeRow],
     deployments: &BTreeMap<DeploymentId, Deployment>,
     resolvers: &Resolvers,
-    seed: u64,
-    rules: Rules,
+    terms: &Terms,
 ) -> Result<Plan, ResolveError> {
-    let board = Board::new(reading, nodes, deployments, rules);
+    let board = Board::new(reading, nodes, deployments, terms.rules);
+    let formed = board.formed(terms.goes_on);
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, row) in reading.leases.iter().enumerate() {
         if row.desired == Desired::Active {
@@ -66,9 +92,10 @@ pub fn plan(
     }
     let mut wanted: BTreeMap<usize, SessionId> = BTreeMap::new();
     for (resolver, rows) in groups {
-        board.resolve(resolvers.get(resolver)?, &rows, seed, &mut wanted)?;
+        resolve(&board, resolvers.get(resolver)?, &rows, formed, terms, &mut wanted)?;
     }
-    let mut plan = Plan::default();
+    let asks = reading.leases.iter().any(|row| row.placement.min_nodes > 1);
+    let mut plan = Plan { formed: asks.then_some(formed), ..Plan::default() };
     for (index, row) in reading.leases.iter().enumerate() {
         let to = wanted.get(&index).copied();
         match board.holder(row) {
@@ -90,110 +117,49 @@ pub fn plan(
     Ok(plan)
 }
 
-struct Board<'a> {
-    reading: &'a Reading,
-    nodes: &'a [NodeRow],
-    candidates: Vec<Candidate>,
-    /// For each candidate what it has deployed, if that is known.
-    deployed: Vec<Option<&'a Deployment>>,
-    keep_outs: BTreeMap<(&'a ArtifactName, SessionId), u32>,
-    rules: Rules,
+/// Whether so few nodes take part that nothing is assigned.
+pub(super) fn waits_for_nodes(placement: &Placement, formed: i64, able: usize) -> bool {
+    let needed = i64::from(placement.min_nodes);
+    formed < needed || (placement.strict && i64::try_from(able).unwrap_or(i64::MAX) < needed)
 }
 
-impl<'a> Board<'a> {
-    fn new(
-        reading: &'a Reading,
-        nodes: &'a [NodeRow],
-        deployments: &'a BTreeMap<DeploymentId, Deployment>,
-        rules: Rules,
-    ) -> Self {
-        let mut load: BTreeMap<SessionId, usize> = BTreeMap::new();
-        for holder in reading.leases.iter().filter_map(|row| row.holder) {
-            *load.entry(holder).or_default() += 1;
+fn resolve(
+    board: &Board<'_>,
+    resolver: &dyn Resolver,
+    rows: &[usize],
+    formed: i64,
+    terms: &Terms,
+    wanted: &mut BTreeMap<usize, SessionId>,
+) -> Result<(), ResolveError> {
+    let mut placed = Vec::with_capacity(rows.len());
+    let mut items = Vec::with_capacity(rows.len());
+    for &index in rows {
+        let row = &board.reading.leases[index];
+        let Fit { fit, newest } = board.fit(row);
+        let holder = board.holder(row).map(|node| node.session);
+        let current = fit.iter().copied().find(|&i| Some(board.candidates[i].session) == holder);
+        let preferred = row.preferred.as_ref();
+        if let Some(moved) = fit.iter().copied().find(|&i| Some(&board.candidates[i].node) == preferred) {
+            wanted.insert(index, board.candidates[moved].session);
+        } else if waits_for_nodes(&row.placement, formed, board.candidates.len()) {
+            // What is held runs on: nothing is taken away because others have gone.
+            wanted.extend(current.map(|current| (index, board.candidates[current].session)));
+        } else if !newest.is_empty() {
+            let movable = row.placement.settle().is_some_and(|settle| settle <= terms.still);
+            placed.push(index);
+            items.push(Item { artifact: row.artifact.clone(), eligible: newest, current, movable });
         }
-        let renewed = |node: &NodeRow| node.beat >= 1 || !rules.keep(Rule::EligibleAfterFirstRenewal);
-        let able = nodes.iter().filter(|node| renewed(node) && !node.draining && !node.evicted);
-        let (candidates, deployed) = able
-            .map(|node| {
-                let candidate = Candidate {
-                    session: node.session,
-                    node: node.node.clone(),
-                    labels: std::sync::Arc::clone(&node.labels),
-                    load: load.get(&node.session).copied().unwrap_or(0),
-                };
-                (candidate, deployments.get(&node.deployment))
-            })
-            .unzip();
-        let beat = |session| nodes.iter().find(|node| node.session == session).map_or(0, |node| node.beat);
-        let kept = reading.keep_outs.iter().filter(|row| beat(row.session) < row.until_beat);
-        let keep_outs = kept.map(|row| ((&row.artifact, row.session), row.failures)).collect();
-        Self { reading, nodes, candidates, deployed, keep_outs, rules }
     }
-
-    /// The row of the lease's holder. A lease whose holder has none is free.
-    fn holder(&self, row: &LeaseRow) -> Option<&NodeRow> {
-        let holder = row.holder?;
-        let found = self.nodes.iter().find(|node| node.session == holder);
-        if found.is_none() && !self.rules.keep(Rule::HolderWithoutRowIsFree) {
-            return self.nodes.first();
-        }
-        found
+    if items.is_empty() {
+        return Ok(());
     }
-
-    /// Candidates that have deployed the artifact and have not recently failed to run it; if all have, the ones that
-    /// failed least, because a keep-out never starves an artifact.
-    fn eligible(&self, row: &LeaseRow) -> Vec<usize> {
-        let able = (0..self.candidates.len()).filter(|&index| {
-            self.deployed[index].is_some_and(|deployment| deployment.artifacts.contains_key(&row.artifact))
-        });
-        let able: Vec<(usize, u32)> = able
-            .map(|index| {
-                let key = (&row.artifact, self.candidates[index].session);
-                (index, self.keep_outs.get(&key).copied().unwrap_or(0))
-            })
-            .collect();
-        let least = able.iter().map(|(_, failures)| *failures).min().unwrap_or(0);
-        able.into_iter().filter(|(_, failures)| *failures == least).map(|(index, _)| index).collect()
+    let problem = Problem { candidates: board.candidates.clone(), items, seed: terms.seed };
+    let answer = resolver.resolve(&problem)?;
+    for ((index, item), choice) in placed.into_iter().zip(&problem.items).zip(answer) {
+        let allowed = |choice: &usize| item.current == Some(*choice) || item.eligible.contains(choice);
+        if let Some(choice) = choice.filter(allowed) {
+            wanted.insert(index, board.candidates[choice].session);
+        }
     }
-
-    fn resolve(
-        &self,
-        resolver: &dyn crate::resolver::Resolver,
-        rows: &[usize],
-        seed: u64,
-        wanted: &mut BTreeMap<usize, SessionId>,
-    ) -> Result<(), ResolveError> {
-        let mut placed = Vec::with_capacity(rows.len());
-        let mut items = Vec::with_capacity(rows.len());
-        for &index in rows {
-            let row = &self.reading.leases[index];
-            let eligible = self.eligible(row);
-            if eligible.is_empty() {
-                continue;
-            }
-            let holder = self.holder(row).map(|node| node.session);
-            let current = eligible.iter().copied().find(|&i| Some(self.candidates[i].session) == holder);
-            let preferred = row.preferred.as_ref();
-            match eligible.iter().copied().find(|&i| Some(&self.candidates[i].node) == preferred) {
-                Some(moved) => {
-                    wanted.insert(index, self.candidates[moved].session);
-                }
-                None => {
-                    placed.push(index);
-                    items.push(Item { artifact: row.artifact.clone(), eligible, current });
-                }
-            }
-        }
-        if items.is_empty() {
-            return Ok(());
-        }
-        let problem = Problem { candidates: self.candidates.clone(), items, seed };
-        let answer = resolver.resolve(&problem)?;
-        for ((index, item), choice) in placed.into_iter().zip(&problem.items).zip(answer) {
-            if let Some(choice) = choice.filter(|choice| item.eligible.contains(choice)) {
-                wanted.insert(index, self.candidates[choice].session);
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }

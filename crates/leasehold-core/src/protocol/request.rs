@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::ids::{Incarnation, SessionId, Token};
+pub use super::placement::Placement;
 use crate::name::{ArtifactKind, ArtifactName, NodeId};
 
 /// Labels of a node, for selection.
@@ -42,6 +43,8 @@ pub struct ClusterRow {
     pub max_ttl: Duration,
     /// The oldest program that may join.
     pub min_program: i64,
+    /// How many nodes have formed the cluster: the most that ever took part at once since it had none.
+    pub formed: i64,
 }
 
 /// A session's row, as others see it.
@@ -57,7 +60,7 @@ pub struct NodeRow {
     pub pass: i64,
     /// The session's ttl; never changes.
     pub ttl: Duration,
-    /// The session gives its leases away and gets no new ones.
+    /// The session gives its leases away and gets no new ones: it says so, or an operator excludes its node.
     pub draining: bool,
     /// An operator forbids its renewals; it waits to expire.
     pub evicted: bool,
@@ -117,14 +120,6 @@ pub struct Deployed {
     pub placement: Placement,
 }
 
-/// How an artifact is placed. Data, so that a leader plans artifacts that it has not deployed itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Placement {
-    /// The name of the resolver.
-    pub resolver: Arc<str>,
-}
-
 impl Deployment {
     /// The deployment of these artifacts.
     pub fn new(artifacts: BTreeMap<ArtifactName, Deployed>) -> Self {
@@ -134,7 +129,8 @@ impl Deployment {
             text.push('\t');
             text.push_str(deployed.kind.as_str());
             text.push('\t');
-            text.push_str(&deployed.placement.resolver);
+            // A placement of texts and numbers has a JSON form.
+            text.push_str(&serde_json::to_string(&deployed.placement).unwrap_or_default());
             text.push('\t');
             text.push_str(&deployed.fingerprint.to_string());
             text.push('\n');
@@ -159,6 +155,8 @@ pub struct LeaseRow {
     pub desired: Desired,
     /// How it is placed.
     pub placement: Placement,
+    /// The newest configuration: of all fingerprints the one that was first registered last.
+    pub fingerprint: Uuid,
     /// The node that an operator moved it to.
     pub preferred: Option<NodeId>,
     /// The session that it is being moved to.
@@ -176,6 +174,8 @@ pub struct HeldRow {
     pub desired: Desired,
     /// The session that it is being moved to.
     pub target: Option<SessionId>,
+    /// The last command that waits for the holder; 0 if none does.
+    pub command: i64,
 }
 
 /// A session that failed to run an artifact and is passed over for a while.
@@ -379,10 +379,53 @@ pub enum Request {
         /// The desired state.
         desired: Desired,
     },
-    /// Forbids a node's renewals and keeps it drained when it joins again.
-    Evict {
+    /// Moves an artifact to a node as soon as that one may run it, and keeps it there while it may; or no longer.
+    Prefer {
+        /// The artifact.
+        artifact: ArtifactName,
+        /// The node.
+        node: Option<NodeId>,
+    },
+    /// Keeps a node drained, also when it joins again; and, if it is to be evicted, forbids its renewals.
+    Exclude {
         /// The node.
         node: NodeId,
+        /// It waits to expire, whatever it thinks of that.
+        evict: bool,
+        /// Who asked for it, for people.
+        by: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Ends an exclusion. A session that was evicted stays so; the node's next one takes part.
+    Readmit {
+        /// The node.
+        node: NodeId,
+    },
+    /// Puts a command before an artifact's holder, whoever that is or will be.
+    Command {
+        /// The artifact.
+        artifact: ArtifactName,
+        /// What to do; the artifact's kind gives it a meaning.
+        verb: String,
+        /// More about it.
+        args: String,
+        /// Who asked for it, for people.
+        by: String,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Forgets an artifact that no session has deployed, and its commands. Its lease stays: tokens never start anew.
+    Forget {
+        /// The artifact.
+        artifact: ArtifactName,
+    },
+    /// Notes how many nodes have formed the cluster, while the term is still `term`.
+    Form {
+        /// How many.
+        formed: i64,
+        /// The leader's term.
+        term: i64,
     },
 }
 

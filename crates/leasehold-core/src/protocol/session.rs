@@ -6,10 +6,10 @@ use super::action::{Action, Outcome, Record, RecordKind, Revocation};
 use super::calls::{CallId, Calls, Ended, Purpose};
 use super::holdings::{Circumstances, Holdings};
 use super::ids::{Incarnation, SessionId, Token};
-use super::leading::Leading;
+use super::leading::{Incumbent, Leading};
 use super::machine::{Config, Intent, Io};
 use super::observer::Observers;
-use super::request::{Answer, CallError, Deployment, DeploymentId, NodeRow, Request, Scope, View};
+use super::request::{Answer, CallError, Deployment, DeploymentId, Request, Scope, View};
 use super::rules::Rule;
 use crate::clock::Instant;
 use crate::name::ArtifactName;
@@ -53,6 +53,10 @@ pub struct Session {
     /// What this session's row was last made to say, unless that is not known, and what the statement under way says.
     drained: Option<bool>,
     draining: bool,
+    /// What the last view that has this session's row says: it drains, it is evicted.
+    shown: (bool, bool),
+    /// This session has seen another one lead and live: the cluster that it was formed for goes on.
+    succeeds: bool,
     holdings: Holdings,
     leading: Leading,
 }
@@ -86,6 +90,8 @@ impl Session {
             declaring: deployed,
             drained: Some(drained),
             draining: drained,
+            shown: (drained, false),
+            succeeds: false,
             holdings: Holdings::default(),
             leading: Leading::default(),
         }
@@ -154,7 +160,7 @@ impl Session {
             me: self.id,
             beat: self.beat,
             trusted: self.trust.is_some_and(|until| until > io.now + guard),
-            draining: io.intent != Intent::Stay || self.shown_as(|row| row.draining || row.evicted),
+            draining: io.intent != Intent::Stay || self.shown.0 || self.shown.1,
             drain: io.config.timings.drain,
             watch: io.config.timings.watch,
             deployment: io.deployment,
@@ -162,10 +168,8 @@ impl Session {
         }
     }
 
-    /// What this session's own row says, if the last view has it.
-    fn shown_as(&self, says: impl Fn(&NodeRow) -> bool) -> bool {
-        let mut rows = self.view.iter().flat_map(|view| &view.nodes);
-        rows.any(|row| row.session == self.id && says(row))
+    fn incumbent(&self) -> Incumbent {
+        Incumbent { session: self.id, succeeds: self.succeeds }
     }
 
     fn trust_left(&self, now: Instant) -> Duration {
@@ -260,13 +264,18 @@ impl Session {
         if self.term.0 != view.cluster.term {
             self.term = (view.cluster.term, io.now);
         }
-        let drained = self.shown_as(|row| row.draining);
-        self.view = Some(view);
-        if drained != self.shown_as(|row| row.draining) {
+        if let Some(row) = view.nodes.iter().find(|row| row.session == self.id)
+            && self.shown != (row.draining, row.evicted)
+        {
+            self.shown = (row.draining, row.evicted);
             self.holdings.touch();
         }
+        let other = view.cluster.leader.filter(|leader| *leader != self.id);
+        self.succeeds |= other.is_some_and(|leader| io.observers.renewed(leader));
+        self.view = Some(view);
+        let me = self.incumbent();
         match led(self.view.as_ref(), self.id, &self.incarnation) {
-            Some(view) => self.leading.see(io, self.id, view, ended.id),
+            Some(view) => self.leading.see(io, me, view, ended.id),
             None => self.leading.rest(),
         }
     }
@@ -283,8 +292,9 @@ impl Session {
         if self.beat >= 1 {
             self.expire(io);
             self.elect(io);
+            let me = self.incumbent();
             if let Some(view) = led(self.view.as_ref(), self.id, &self.incarnation) {
-                self.leading.advance(io, self.id, view);
+                self.leading.advance(io, me, view);
             }
             self.declare(io);
             self.hold(io);
@@ -442,8 +452,8 @@ impl Session {
     fn leave(&self, io: &mut Io<'_>) {
         let Intent::Leave { since } = io.intent else { return };
         // A leaving leader plans its own succession first.
-        let planned =
-            led(self.view.as_ref(), self.id, &self.incarnation).is_none_or(|view| self.leading.is_done(view));
+        let planned = led(self.view.as_ref(), self.id, &self.incarnation)
+            .is_none_or(|view| self.leading.is_done(view, io.now));
         let done = self.drained == Some(true) && self.holdings.is_empty() && planned;
         let late = since + io.config.timings.drain + io.config.timings.ttl <= io.now;
         if done || late {

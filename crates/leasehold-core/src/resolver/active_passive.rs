@@ -28,6 +28,14 @@ impl Resolver for ActivePassive {
         let mut order: Vec<usize> = (0..problem.candidates.len()).collect();
         order.sort_by_key(rank);
         let first = |eligible: &[usize]| order.iter().copied().find(|index| eligible.contains(index));
-        Ok(problem.items.iter().map(|item| item.current.or_else(|| first(&item.eligible))).collect())
+        // Rebalancing only brings together what chance or a failure has spread.
+        let stays = |current: &usize, eligible: &[usize], movable: bool| {
+            !movable || first(eligible).is_none_or(|first| first == *current)
+        };
+        let place = |item: &super::Item| {
+            let current = item.current.filter(|at| stays(at, &item.eligible, item.movable));
+            current.or_else(|| first(&item.eligible))
+        };
+        Ok(problem.items.iter().map(place).collect())
     }
 }

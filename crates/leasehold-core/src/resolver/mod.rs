@@ -36,10 +36,13 @@ pub struct Candidate {
 pub struct Item {
     /// Its name.
     pub artifact: ArtifactName,
-    /// The candidates that may run it, as indices in ascending order. Never empty.
+    /// The candidates that may get it, as indices in ascending order. Never empty.
     pub eligible: Vec<usize>,
-    /// The eligible candidate that holds it now.
+    /// The candidate that holds it now, if it may go on. Not among the eligible ones while those have a newer
+    /// configuration: a holder runs its own.
     pub current: Option<usize>,
+    /// It may move although somebody holds it: the placement asks for rebalancing, and the membership has settled.
+    pub movable: bool,
 }
 
 /// What a resolver is asked.
@@ -80,8 +83,8 @@ pub trait Resolver: fmt::Debug + Send + Sync + 'static {
     /// The name under which placements refer to it.
     fn name(&self) -> &str;
 
-    /// For each item the index of its candidate, or none to leave it without one. An index outside the item's
-    /// `eligible` counts as none.
+    /// For each item the index of its candidate, or none to leave it without one. An index that is neither the item's
+    /// `current` nor among its `eligible` counts as none.
     ///
     /// # Errors
     /// [`ResolveError`] when no answer can be given; the leader then yields the term.
@@ -107,6 +110,11 @@ impl Resolvers {
         self.0.insert(resolver.name().to_owned(), resolver);
     }
 
+    /// Whether there is a resolver of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// The resolver of this name.
     ///
     /// # Errors
@@ -115,7 +123,7 @@ impl Resolvers {
         self.0.get(name).map(AsRef::as_ref).ok_or_else(|| ResolveError {
             resolver: name.to_owned(),
             message: format!(
-                "this node does not have it (it has {}); register it with NodeBuilder::resolver on every node",
+                "this node does not have it (it has {}); register it with NodeBuilder::add_resolver on every node",
                 self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
             ),
         })

@@ -80,6 +80,7 @@ pub(super) fn cluster(row: &QueryResult) -> Read<ClusterRow> {
         epoch: get(row, "epoch")?,
         max_ttl: millis(row, "max_ttl_ms")?,
         min_program: get(row, "min_program")?,
+        formed: get(row, "formed")?,
     })
 }
 
@@ -134,6 +135,7 @@ pub(super) fn leases(rows: &[QueryResult]) -> Read<Vec<LeaseRow>> {
             token: Token(get(row, "token")?),
             desired: desired(row)?,
             placement: json(row, "placement")?,
+            fingerprint: get(row, "fingerprint")?,
             preferred: optional_name(row, "preferred")?,
             target: session(row, "target")?,
         });
@@ -150,6 +152,7 @@ pub(super) fn held(rows: &[QueryResult]) -> Read<Vec<HeldRow>> {
             token: Token(get(row, "token")?),
             desired: desired(row)?,
             target: session(row, "target")?,
+            command: get(row, "command")?,
         });
     }
     Ok(out)

@@ -35,7 +35,7 @@ pub(crate) fn deployment(names: &[&str], kind: &str, resolver: &str, salt: u128)
     let deployed = Deployed {
         kind: ArtifactKind::new(kind).unwrap(),
         fingerprint: Uuid::from_u128(salt),
-        placement: Placement { resolver: resolver.into() },
+        placement: Placement::by(resolver),
     };
     Deployment::new(names.iter().map(|n| (artifact(n), deployed.clone())).collect())
 }

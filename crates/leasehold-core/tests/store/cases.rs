@@ -159,14 +159,46 @@ pub(crate) async fn drains_deploys_leaves_and_evicts(bed: Bed) {
     let row = bed.watch(Scope::Everyone).await.nodes[0].clone();
     assert!(row.draining && row.deployment == set);
 
-    assert_eq!(bed.matched(Request::Evict { node: node("b") }).await, 1);
+    let exclude = |node, evict| Request::Exclude { node, evict, by: "me".into(), reason: "it's slow".into() };
+    assert_eq!(bed.matched(exclude(node("b"), true)).await, 1);
     assert!(!bed.renew(b, 2).await.0, "an evicted session cannot renew");
     assert_eq!(bed.matched(Request::Leave { sessions: vec![b, a, SessionId::fresh()] }).await, 2);
-    assert_eq!(bed.matched(Request::Evict { node: node("b") }).await, 0, "nobody is there");
+    assert_eq!(bed.matched(exclude(node("b"), true)).await, 0, "nobody is there");
     bed.join("b").await;
     let row = bed.watch(Scope::Everyone).await.nodes[0].clone();
     assert!(row.draining && !row.evicted, "drained when it joins again");
+    assert!(bed.open("b").await.2.unwrap().draining);
     bed.join("a").await;
     assert!(!bed.watch(Scope::Everyone).await.nodes[1].draining);
+    assert_eq!(bed.matched(exclude(node("a"), false)).await, 1);
+    let row = bed.watch(Scope::Everyone).await.nodes[1].clone();
+    assert!(row.draining && !row.evicted, "drained without a word of its own");
+    for (of, was) in [("a", 1), ("b", 1), ("b", 0)] {
+        assert_eq!(bed.matched(Request::Readmit { node: node(of) }).await, was);
+    }
+    assert!(bed.watch(Scope::Everyone).await.nodes.iter().all(|row| !row.draining));
     assert_eq!(bed.revision().await, 1);
+}
+
+pub(crate) async fn who_asks_is_among_the_heads(bed: Bed) {
+    let mut all = Vec::new();
+    for i in 0..4 {
+        all.push(bed.join(&format!("n{i}")).await);
+    }
+    let mut renewal = bed.renewal(all[3], 2);
+    if let Request::Renew { scope, .. } = &mut renewal {
+        *scope = Scope::Heads;
+    }
+    let Answer::Renewed { matched: true, view } = bed.call(renewal).await else { panic!() };
+    let sessions: Vec<_> = view.nodes.iter().map(|n| n.session).collect();
+    assert_eq!(sessions, [all[0], all[1], all[3]]);
+    assert_eq!(view.nodes[2].beat, 2);
+}
+
+pub(crate) async fn forms_by_term(bed: Bed) {
+    assert_eq!(bed.open("n").await.0.formed, 0);
+    assert_eq!(bed.matched(Request::Form { formed: 3, term: 0 }).await, 1);
+    assert_eq!(bed.matched(Request::Form { formed: 2, term: 7 }).await, 0, "of another term");
+    let row = bed.watch(Scope::Heads).await.cluster;
+    assert_eq!((row.formed, row.revision), (3, 1));
 }

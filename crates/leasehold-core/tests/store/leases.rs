@@ -281,3 +281,49 @@ pub(crate) async fn audits(bed: Bed) {
     let left = audit::latest(db, &bed.cluster, 9).await.unwrap();
     assert_eq!(left.len(), 1);
 }
+
+pub(crate) async fn prefers_commands_and_forgets(bed: Bed) {
+    bed.register(&["a", "b"]).await;
+    let me = bed.join("n1").await;
+    let token = bed.give("a", me).await;
+    let revision = bed.revision().await;
+    let prefer = |name, node| Request::Prefer { artifact: artifact(name), node };
+    assert_eq!(bed.matched(prefer("a", Some(node("n2")))).await, 1);
+    assert_eq!(bed.matched(prefer("a", Some(node("n2")))).await, 1, "as it is already");
+    assert_eq!(bed.matched(prefer("nobody", None)).await, 0);
+    assert_eq!(bed.lease("a").await.preferred, Some(node("n2")));
+    assert_eq!(bed.revision().await, revision + 1);
+    assert_eq!(bed.matched(prefer("a", None)).await, 1);
+    assert_eq!(bed.lease("a").await.preferred, None);
+
+    let command = |name| Request::Command {
+        artifact: artifact(name),
+        verb: "fire".to_owned(),
+        args: "{}".to_owned(),
+        by: "o'neil".to_owned(),
+        reason: String::new(),
+    };
+    let held = async || match bed.call(Request::Held { session: me }).await {
+        Answer::Held { rows, .. } => rows.into_iter().map(|row| (row.token, row.command)).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(held().await, [(token, 0)]);
+    assert_eq!(bed.matched(command("nobody")).await, 0);
+    for _ in 0..2 {
+        assert_eq!(bed.matched(command("a")).await, 1);
+    }
+    let last = bed.number("select max(id) from leasehold_command").await;
+    assert_eq!(held().await, [(token, last)]);
+    assert_eq!(bed.revision().await, revision + 4, "the holder is to look");
+
+    let forget = || Request::Forget { artifact: artifact("a") };
+    let set = deployment(&["a", "b"], "task", "any", 1).id;
+    assert_eq!(bed.matched(Request::Deploy { session: me, deployment: set }).await, 1);
+    assert_eq!(bed.matched(forget()).await, 0, "a node has it");
+    assert_eq!(bed.matched(Request::Leave { sessions: vec![me] }).await, 1);
+    assert_eq!(bed.matched(forget()).await, 1);
+    assert_eq!(bed.leases().await.len(), 1);
+    assert_eq!(bed.number("select count(*) from leasehold_command").await, 0);
+    bed.call(Request::Register { deployment: deployment(&["a"], "task", "any", 9) }).await;
+    assert_eq!(bed.lease("a").await.token, token, "tokens never start anew");
+}

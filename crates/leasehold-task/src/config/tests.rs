@@ -18,7 +18,7 @@ fn what_is_left_out_has_the_documented_default() {
 #[test]
 fn everything_can_be_written_and_is_read_again() {
     let text = "name = 'reminders'\nschedule = { fixed-delay = '90s' }\nmisfire = { fire-all = { limit = 10 } }\n\
-                threshold = '1m'\ninitial-delay = '500ms'\ntimeout = '30s'\nkeep = '1d'\nresolver = 'round-robin'";
+                threshold = '1m'\ninitial-delay = '500ms'\ntimeout = '30s'\nkeep = '1d'\nplacement = { resolver = 'round-robin', min-nodes = 2 }";
     let config = read(text).unwrap();
     assert_eq!(config.schedule, Schedule::FixedDelay(Duration::from_secs(90)));
     assert_eq!(config.misfire, Misfire::FireAll { limit: 10 });

@@ -4,6 +4,7 @@ mod connect;
 mod fences;
 mod reads;
 mod register;
+mod steer;
 mod writes;
 
 use std::time::Duration;

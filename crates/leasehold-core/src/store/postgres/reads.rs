@@ -10,18 +10,19 @@ use crate::store::{json, rows};
 
 macro_rules! cluster_columns {
     () => {
-        "c.revision, c.term, c.leader, c.incarnation, c.epoch, c.max_ttl_ms, c.min_program"
+        "c.revision, c.term, c.leader, c.incarnation, c.epoch, c.max_ttl_ms, c.min_program, c.formed"
     };
 }
 
 /// A view of cluster `$1` after a `with` clause that defines `live`.
 macro_rules! view {
-    ($start:literal, $and:literal) => {
+    ($start:literal, $and:expr) => {
         concat!(
             $start,
             cluster_columns!(),
             ", (select live from live) as live, floor(extract(epoch from clock_timestamp()) * 1000)::bigint as wall_ms, \
-             n.session, n.node_id, n.beat, n.pass, n.ttl_ms, n.draining, n.evicted, n.deployment, n.labels \
+             n.session, n.node_id, n.beat, n.pass, n.ttl_ms, (n.draining or exists (select 1 from leasehold_exclusion x \
+             where x.cluster = n.cluster and x.node_id = n.node_id)) as draining, n.evicted, n.deployment, n.labels \
              from leasehold_cluster c left join leasehold_node n on n.cluster = c.name",
             $and,
             " where c.name = $1 order by n.session"
@@ -29,13 +30,13 @@ macro_rules! view {
     };
 }
 
-/// The leader and the two oldest other sessions.
+/// The leader and the two oldest other sessions, and whom `$or` adds.
 macro_rules! heads {
-    ($start:literal) => {
+    ($start:literal, $or:literal) => {
         view!(
             $start,
-            " and (n.session = c.leader or n.session in (select h.session from leasehold_node h where h.cluster = $1 \
-             and h.session is distinct from (select leader from leasehold_cluster where name = $1) order by h.session limit 2))"
+            concat!(" and (n.session = c.leader ", $or, " or n.session in (select h.session from leasehold_node h where h.cluster = $1 \
+             and h.session is distinct from (select leader from leasehold_cluster where name = $1) order by h.session limit 2))")
         )
     };
 }
@@ -60,9 +61,9 @@ macro_rules! renew {
 }
 
 const WATCH_ALL: &str = with_live!(view!("select ", ""));
-const WATCH_HEADS: &str = with_live!(heads!("select "));
+const WATCH_HEADS: &str = with_live!(heads!("select ", ""));
 const RENEW_ALL: &str = renew!(view!("select (select count(*) from u) as matched, ", ""));
-const RENEW_HEADS: &str = renew!(heads!("select (select count(*) from u) as matched, "));
+const RENEW_HEADS: &str = renew!(heads!("select (select count(*) from u) as matched, ", "or n.session = $2"));
 const OPEN: &str = with_live!(view!("select ", " and n.node_id = $2"));
 
 /// The clock in the epoch guards against a schema that was dropped and made anew.
@@ -75,7 +76,8 @@ const CREATE: &str = concat!(
 const HELD: &str = concat!(
     "select ",
     cluster_columns!(),
-    ", l.artifact, l.token, a.desired, a.target from leasehold_cluster c \
+    ", l.artifact, l.token, a.desired, a.target, coalesce((select max(m.id) from leasehold_command m \
+     where m.cluster = l.cluster and m.artifact = l.artifact), 0) as command from leasehold_cluster c \
      left join (leasehold_lease l join leasehold_artifact a on a.cluster = l.cluster and a.name = l.artifact) \
      on l.cluster = c.name and l.holder = $2 where c.name = $1 order by l.artifact"
 );
@@ -83,7 +85,7 @@ const HELD: &str = concat!(
 const LEASES: &str = concat!(
     "select ",
     cluster_columns!(),
-    ", l.artifact, l.holder, l.token, a.desired, a.placement, a.preferred, a.target from leasehold_cluster c \
+    ", l.artifact, l.holder, l.token, a.desired, a.placement, a.fingerprint, a.preferred, a.target from leasehold_cluster c \
      left join (leasehold_lease l join leasehold_artifact a on a.cluster = l.cluster and a.name = l.artifact) \
      on l.cluster = c.name where c.name = $1 order by l.artifact"
 );

@@ -24,15 +24,16 @@ const OTHER_KIND: &str = concat!(
      where a.cluster = $1 and a.kind <> w.k order by a.name limit 1"
 );
 
-/// A fingerprint never seen before is the newest: its placement counts. A node that restarts with an old one changes nothing.
+/// A fingerprint never seen before is the newest: its placement counts, and nodes that have it are preferred. A node that restarts with an old one changes nothing.
 const ARTIFACTS: &str = concat!(
     rows_of!("$3"),
-    ", a as (insert into leasehold_artifact (cluster, name, kind, placement) select $1, w.a, w.k, w.p from w order by w.a \
+    ", a as (insert into leasehold_artifact (cluster, name, kind, placement, fingerprint) \
+     select $1, w.a, w.k, w.p, w.f from w order by w.a \
      on conflict (cluster, name) do nothing returning 1), \
      l as (insert into leasehold_lease (cluster, artifact) select $1, w.a from w order by w.a \
      on conflict (cluster, artifact) do nothing returning 1), \
-     x as (update leasehold_artifact a set placement = w.p, changed_at = now() from w where a.cluster = $1 and a.name = w.a \
-     and a.kind = w.k and a.placement <> w.p and not exists (select 1 from leasehold_deployment d where d.cluster = $1 \
+     x as (update leasehold_artifact a set placement = w.p, fingerprint = w.f, changed_at = now() from w where a.cluster = $1 and a.name = w.a \
+     and a.kind = w.k and a.fingerprint <> w.f and not exists (select 1 from leasehold_deployment d where d.cluster = $1 \
      and d.artifact = w.a and d.fingerprint = w.f) returning 1), \
      r as (update leasehold_cluster set revision = revision + 1 where name = $1 \
      and (select count(*) from a) + (select count(*) from l) + (select count(*) from x) > 0 returning 1) \

@@ -7,7 +7,7 @@ use super::{PostgresWire, channel, live};
 use crate::name::ClusterName;
 use crate::protocol::request::{Answer, NewNode, Request};
 use crate::store::error::StoreError;
-use crate::store::{json, rows};
+use crate::store::json;
 
 /// Counts the rows of `u` and wakes the cluster on channel `$2`.
 macro_rules! count_and_tell {
@@ -27,6 +27,8 @@ macro_rules! raise_and_tell {
         )
     };
 }
+
+pub(super) use {count_and_tell, raise_and_tell};
 
 /// Whether the adopted incarnation, `$4`, answers.
 macro_rules! adopted_is_live {
@@ -85,17 +87,9 @@ const TARGET: &str = concat!(
     raise_and_tell!("m")
 );
 
-const DESIRE: &str = concat!(
-    "with m as (select name from leasehold_artifact where cluster = $1 and name = $3 for update), \
-     u as (update leasehold_artifact a set desired = $4, changed_at = now() from m where a.cluster = $1 and a.name = m.name \
-     and a.desired <> $4 returning 1)",
-    raise_and_tell!("m")
-);
-
 const JOIN: &str = concat!(
     "with u as (insert into leasehold_node (session, cluster, node_id, ttl_ms, labels, deployment, draining, version) \
-     select $2, $1, $3, $4, $5, $6, $7 or exists (select 1 from leasehold_exclusion where cluster = $1 and node_id = $3), $8 \
-     where ",
+     select $2, $1, $3, $4, $5, $6, $7, $8 where ",
     live!(),
     " = $9 on conflict do nothing returning 1) select count(*) as matched from u"
 );
@@ -123,18 +117,15 @@ const DEPLOY: &str = concat!(
     count_and_tell!()
 );
 
-const EVICT: &str = concat!(
-    "with x as (insert into leasehold_exclusion (cluster, node_id, reason) values ($1, $3, 'evicted') on conflict do nothing), \
-     u as (update leasehold_node set evicted = true where cluster = $1 and node_id = $3 returning 1)",
-    count_and_tell!()
-);
-
 const ELECT: &str = concat!(
     "with u as (update leasehold_cluster set leader = $3, term = term + 1 where name = $1 and term = $5 and incarnation = $4 and ",
     live!(),
     " = $4 returning 1)",
     count_and_tell!()
 );
+
+const FORM: &str = "with u as (update leasehold_cluster set formed = $2 where name = $1 and term = $3 returning 1) \
+     select count(*) as matched from u";
 
 const ADOPT: &str = concat!(
     "with u as (update leasehold_cluster set incarnation = $4, term = term + 1, leader = null, revision = revision + 1, \
@@ -209,12 +200,14 @@ impl PostgresWire {
             Request::Leave { sessions } => {
                 self.matched("leave", LEAVE, [name(), tell(), json::sessions(sessions).into()]).await
             }
-            Request::Desire { artifact, desired } => {
-                let values = [name(), tell(), artifact.as_str().into(), rows::desired_text(*desired).into()];
-                self.matched("desire", DESIRE, values).await
-            }
-            Request::Evict { node } => {
-                self.matched("evict", EVICT, [name(), tell(), node.as_str().into()]).await
+            Request::Desire { .. }
+            | Request::Prefer { .. }
+            | Request::Exclude { .. }
+            | Request::Readmit { .. }
+            | Request::Command { .. }
+            | Request::Forget { .. } => self.steer(cluster, request).await,
+            Request::Form { formed, term } => {
+                self.matched("form", FORM, [name(), (*formed).into(), (*term).into()]).await
             }
             Request::Register { deployment } => self.register(cluster, deployment).await,
             Request::Open { .. }

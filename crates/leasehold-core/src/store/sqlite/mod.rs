@@ -6,6 +6,7 @@ mod fences;
 mod file;
 mod reads;
 mod register;
+mod steer;
 mod writes;
 
 use std::time::Duration;

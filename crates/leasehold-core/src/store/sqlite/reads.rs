@@ -10,7 +10,7 @@ use crate::store::{json, rows};
 
 macro_rules! cluster_columns {
     () => {
-        "c.revision, c.term, c.leader, c.incarnation, c.epoch, c.max_ttl_ms, c.min_program"
+        "c.revision, c.term, c.leader, c.incarnation, c.epoch, c.max_ttl_ms, c.min_program, c.formed"
     };
 }
 
@@ -21,7 +21,8 @@ macro_rules! view {
             "select ",
             cluster_columns!(),
             ", ?2 as live, cast(round(unixepoch('subsec') * 1000) as integer) as wall_ms, \
-             n.session, n.node_id, n.beat, n.pass, n.ttl_ms, n.draining, n.evicted, n.deployment, n.labels \
+             n.session, n.node_id, n.beat, n.pass, n.ttl_ms, (n.draining or exists (select 1 from leasehold_exclusion x \
+             where x.cluster = n.cluster and x.node_id = n.node_id)) as draining, n.evicted, n.deployment, n.labels \
              from leasehold_cluster c left join leasehold_node n on n.cluster = c.name",
             $and,
             " where c.name = ?1 order by n.session"
@@ -29,12 +30,15 @@ macro_rules! view {
     };
 }
 
-const VIEW_ALL: &str = view!("");
-/// The leader and the two oldest other sessions.
+// `?3` is always bound.
+const VIEW_ALL: &str = view!(" and ?3 is ?3");
+/// The leader and the two oldest other sessions; and whoever asks, `?3`, if that is a session.
 const VIEW_HEADS: &str = view!(
-    " and (n.session = c.leader or n.session in (select h.session from leasehold_node h where h.cluster = ?1 \
+    " and (n.session = c.leader or n.session = ?3 or n.session in (select h.session from leasehold_node h where h.cluster = ?1 \
      and h.session is not (select leader from leasehold_cluster where name = ?1) order by h.session limit 2))"
 );
+/// In place of a session that asks.
+const NOBODY: Value = Value::Bytes(None);
 const OPEN: &str = view!(" and n.node_id = ?3");
 
 /// The clock in the epoch guards against a schema that was dropped and made anew.
@@ -47,7 +51,8 @@ const RENEW: &str = "update leasehold_node set beat = ?3, pass = ?4 where sessio
 const HELD: &str = concat!(
     "select ",
     cluster_columns!(),
-    ", l.artifact, l.token, a.desired, a.target from leasehold_cluster c \
+    ", l.artifact, l.token, a.desired, a.target, coalesce((select max(m.id) from leasehold_command m \
+     where m.cluster = l.cluster and m.artifact = l.artifact), 0) as command from leasehold_cluster c \
      left join (leasehold_lease l join leasehold_artifact a on a.cluster = l.cluster and a.name = l.artifact) \
      on l.cluster = c.name and l.holder = ?2 where c.name = ?1 order by l.artifact"
 );
@@ -55,7 +60,7 @@ const HELD: &str = concat!(
 const LEASES: &str = concat!(
     "select ",
     cluster_columns!(),
-    ", l.artifact, l.holder, l.token, a.desired, a.placement, a.preferred, a.target from leasehold_cluster c \
+    ", l.artifact, l.holder, l.token, a.desired, a.placement, a.fingerprint, a.preferred, a.target from leasehold_cluster c \
      left join (leasehold_lease l join leasehold_artifact a on a.cluster = l.cluster and a.name = l.artifact) \
      on l.cluster = c.name where c.name = ?1 order by l.artifact"
 );
@@ -100,14 +105,15 @@ impl SqliteWire {
             }
             Request::Renew { session, beat, pass, incarnation, scope } => {
                 let values = [name(), session.0.into(), (*beat).into(), (*pass).into()];
+                let asker = [name(), live(), session.0.into()];
                 let (matched, found) = match incarnation == self.live() {
-                    true => self.renew(values, view_of(*scope), [name(), live()]).await?,
-                    false => (false, self.all("renew", view_of(*scope), [name(), live()]).await?),
+                    true => self.renew(values, view_of(*scope), asker).await?,
+                    false => (false, self.all("renew", view_of(*scope), asker).await?),
                 };
                 Answer::Renewed { matched, view: rows::view(cluster, &found, *scope)? }
             }
             Request::Watch { scope } => {
-                let found = self.all("watch", view_of(*scope), [name(), live()]).await?;
+                let found = self.all("watch", view_of(*scope), [name(), live(), NOBODY]).await?;
                 Answer::View(rows::view(cluster, &found, *scope)?)
             }
             Request::Held { session } => {
@@ -140,11 +146,11 @@ impl SqliteWire {
         &self,
         values: [Value; 4],
         view: &str,
-        name_and_live: [Value; 2],
+        asker: [Value; 3],
     ) -> Result<(bool, Vec<QueryResult>), StoreError> {
         let txn = self.begin("renew").await?;
         let matched = execute(&txn, "renew", RENEW, values).await? > 0;
-        let found = txn.query_all_raw(statement(view, name_and_live)).await;
+        let found = txn.query_all_raw(statement(view, asker)).await;
         let found = found.map_err(|e| StoreError::database(BACKEND, "renew", e))?;
         commit(txn, "renew").await?;
         Ok((matched, found))

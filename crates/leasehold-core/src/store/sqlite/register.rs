@@ -26,7 +26,7 @@ const OTHER_KIND: &str = with_rows!(
 );
 
 const ARTIFACTS: &str = with_rows!(
-    "insert into leasehold_artifact (cluster, name, kind, placement) select ?1, a, k, p from w where true \
+    "insert into leasehold_artifact (cluster, name, kind, placement, fingerprint) select ?1, a, k, p, f from w where true \
      on conflict (cluster, name) do nothing"
 );
 
@@ -35,10 +35,10 @@ const LEASES: &str = with_rows!(
      on conflict (cluster, artifact) do nothing"
 );
 
-/// A fingerprint never seen before is the newest: its placement counts. A node that restarts with an old one changes nothing.
+/// A fingerprint never seen before is the newest: its placement counts, and nodes that have it are preferred. A node that restarts with an old one changes nothing.
 const PLACEMENTS: &str = with_rows!(
-    "update leasehold_artifact as a set placement = w.p, changed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') from w \
-     where a.cluster = ?1 and a.name = w.a and a.placement <> w.p and not exists (select 1 from leasehold_deployment d \
+    "update leasehold_artifact as a set placement = w.p, fingerprint = w.f, changed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') from w \
+     where a.cluster = ?1 and a.name = w.a and a.fingerprint <> w.f and not exists (select 1 from leasehold_deployment d \
      where d.cluster = ?1 and d.artifact = w.a and d.fingerprint = w.f)"
 );
 

@@ -54,15 +54,8 @@ const TARGET: &str = with_rows!(
      where a.cluster = ?1 and a.name = w.a and a.target is not w.g"
 );
 
-const COUNT_ARTIFACT: &str =
-    "select count(*) as matched from leasehold_artifact where cluster = ?1 and name = ?2";
-
-const DESIRE: &str = "update leasehold_artifact set desired = ?3, changed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
-     where cluster = ?1 and name = ?2 and desired <> ?3";
-
 const JOIN: &str = "insert into leasehold_node (session, cluster, node_id, ttl_ms, labels, deployment, draining, version) \
-     values (?2, ?1, ?3, ?4, ?5, ?6, \
-     ?7 or exists (select 1 from leasehold_exclusion where cluster = ?1 and node_id = ?3), ?8) on conflict do nothing";
+     values (?2, ?1, ?3, ?4, ?5, ?6, ?7, ?8) on conflict do nothing";
 
 const EXPIRE: &str = "delete from leasehold_node where session = ?2 and cluster = ?1 and beat = ?3 \
      and (select incarnation from leasehold_cluster where name = ?1) = ?4";
@@ -74,13 +67,10 @@ const DRAIN: &str = "update leasehold_node set draining = ?3 where session = ?2 
 
 const DEPLOY: &str = "update leasehold_node set deployment = ?3 where session = ?2 and cluster = ?1";
 
-const EXCLUDE: &str = "insert into leasehold_exclusion (cluster, node_id, reason) values (?1, ?2, 'evicted') \
-     on conflict do nothing";
-
-const EVICT: &str = "update leasehold_node set evicted = 1 where cluster = ?1 and node_id = ?2";
-
 const ELECT: &str = "update leasehold_cluster set leader = ?2, term = term + 1 \
      where name = ?1 and term = ?3 and incarnation = ?4";
+
+const FORM: &str = "update leasehold_cluster set formed = ?2 where name = ?1 and term = ?3";
 
 const ADOPT: &str = "update leasehold_cluster set incarnation = ?3, term = term + 1, leader = null, revision = revision + 1, \
      epoch = max(epoch + 1, ?4 + 1, (unixepoch() - 1577836800) * 10) where name = ?1 and incarnation = ?2";
@@ -156,18 +146,14 @@ impl SqliteWire {
             Request::Leave { sessions } => {
                 self.matched("leave", LEAVE, [name(), json::sessions(sessions).into()]).await
             }
-            Request::Desire { artifact, desired } => {
-                let count = [name(), artifact.as_str().into()];
-                let values = [name(), artifact.as_str().into(), rows::desired_text(*desired).into()];
-                self.changing("desire", cluster, (COUNT_ARTIFACT, count), (DESIRE, values)).await
-            }
-            Request::Evict { node } => {
-                let values = || [name(), node.as_str().into()];
-                let txn = self.begin("evict").await?;
-                execute(&txn, "evict", EXCLUDE, values()).await?;
-                let matched = execute(&txn, "evict", EVICT, values()).await?;
-                commit(txn, "evict").await?;
-                Ok(Answer::Matched(matched))
+            Request::Desire { .. }
+            | Request::Prefer { .. }
+            | Request::Exclude { .. }
+            | Request::Readmit { .. }
+            | Request::Command { .. }
+            | Request::Forget { .. } => self.steer(cluster, request).await,
+            Request::Form { formed, term } => {
+                self.matched("form", FORM, [name(), (*formed).into(), (*term).into()]).await
             }
             Request::Register { deployment } => self.register(cluster, deployment).await,
             Request::Open { .. }
@@ -194,7 +180,7 @@ impl SqliteWire {
     }
 
     /// A write that raises the revision if it matched anything.
-    async fn raising<const N: usize>(
+    pub(super) async fn raising<const N: usize>(
         &self,
         operation: &'static str,
         cluster: &ClusterName,
@@ -211,7 +197,7 @@ impl SqliteWire {
     }
 
     /// A write that raises the revision if it changed anything, and tells what it matched, changed or not.
-    async fn changing<const M: usize, const N: usize>(
+    pub(super) async fn changing<const M: usize, const N: usize>(
         &self,
         operation: &'static str,
         cluster: &ClusterName,

@@ -1,0 +1,297 @@
+//! What operators do with a cluster, from any node or from any process with access to the database.
+//!
+//! All of it is state of the cluster: it outlives whoever asked for it, and restarts of all nodes. Each change is one
+//! statement, followed by an entry in the audit trail that says who asked for it and why.
+
+mod overview;
+
+use serde::Serialize;
+
+pub use overview::{ArtifactState, NodeState, Overview};
+
+use crate::error::Error;
+use crate::name::{ArtifactName, ClusterName, NodeId};
+use crate::protocol::request::{Answer, Desired, LeaseRow, Request, Scope, View};
+pub use crate::protocol::waiting::Waiting;
+use crate::store::audit::{self, AuditEvent};
+use crate::store::{self, ErrorKind, Link, StoreError, Target};
+
+/// The verb of the command that lets a scheduled task fire now.
+pub const FIRE: &str = "fire";
+
+/// Steers a cluster. Clones steer the same one.
+#[derive(Clone, Debug)]
+pub struct Control {
+    target: Target,
+    cluster: ClusterName,
+    by: String,
+    reason: String,
+}
+
+impl Control {
+    pub(crate) fn new(target: Target, cluster: ClusterName) -> Self {
+        Self { target, cluster, by: String::new(), reason: String::new() }
+    }
+
+    /// Steers cluster `cluster` of the database at `url`. Changes nothing, and makes no schema.
+    ///
+    /// # Errors
+    /// [`Error::Name`], and [`Error::Store`] for a URL that cannot work, a database that does not answer or that lacks
+    /// the schema.
+    pub async fn open(url: &str, cluster: &str) -> Result<Self, Error> {
+        let (target, cluster) = (Target::from_url(url)?, ClusterName::new(cluster)?);
+        store::verify(&target).await?;
+        Ok(Self::new(target, cluster))
+    }
+
+    /// Who asks, for the audit trail.
+    #[must_use]
+    pub fn by(self, who: impl Into<String>) -> Self {
+        Self { by: who.into(), ..self }
+    }
+
+    /// Why, for the audit trail.
+    #[must_use]
+    pub fn reason(self, why: impl Into<String>) -> Self {
+        Self { reason: why.into(), ..self }
+    }
+
+    /// Asks the holder to end its run, and nobody to begin another. Acknowledged when the lease is free:
+    /// [`overview`](Control::overview) then shows no holder.
+    ///
+    /// # Errors
+    /// [`Error::Artifact`] when the cluster does not know the artifact. Errors of the database.
+    pub async fn pause(&self, artifact: &ArtifactName) -> Result<(), Error> {
+        self.desire(artifact, Desired::Paused, "paused").await
+    }
+
+    /// Lets a paused artifact run again.
+    ///
+    /// # Errors
+    /// As [`pause`](Control::pause).
+    pub async fn resume(&self, artifact: &ArtifactName) -> Result<(), Error> {
+        self.desire(artifact, Desired::Active, "resumed").await
+    }
+
+    async fn desire(&self, artifact: &ArtifactName, desired: Desired, kind: &str) -> Result<(), Error> {
+        let link = Link::open(&self.target).await?;
+        let request = Request::Desire { artifact: artifact.clone(), desired };
+        self.known(&link, artifact, request).await?;
+        self.note(&link, kind, Some(artifact), None, "").await;
+        link.close().await;
+        Ok(())
+    }
+
+    /// Moves an artifact to a node: the holder finishes its work and hands over. It stays there while that node may
+    /// run it, and comes back when it may again, until [`unmove_artifact`](Control::unmove_artifact).
+    ///
+    /// # Errors
+    /// [`Error::Artifact`] when the cluster does not know the artifact, when no such node takes part, or when the
+    /// artifact's placement does not admit it. Errors of the database.
+    pub async fn move_artifact(&self, artifact: &ArtifactName, to: &NodeId) -> Result<(), Error> {
+        let link = Link::open(&self.target).await?;
+        let row = self.lease(&link, artifact).await?;
+        let view = self.view(&link).await?;
+        self.admits(&row, &view, to)?;
+        let request = Request::Prefer { artifact: artifact.clone(), node: Some(to.clone()) };
+        self.known(&link, artifact, request).await?;
+        self.note(&link, "moved", Some(artifact), Some(to), "").await;
+        link.close().await;
+        Ok(())
+    }
+
+    fn admits(&self, row: &LeaseRow, view: &View, to: &NodeId) -> Result<(), Error> {
+        let refuse = |problem: String| Err(Error::artifact(row.artifact.as_str(), problem));
+        let list =
+            |ids: &mut dyn Iterator<Item = &NodeId>| ids.map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
+        let placement = &row.placement;
+        if !placement.nodes.is_empty() && !placement.elsewhere && !placement.nodes.contains(to) {
+            let nodes = list(&mut placement.nodes.iter());
+            return refuse(format!(
+                "cannot move to {to}: its placement pins it to {nodes}; move it to one of these, or change its nodes"
+            ));
+        }
+        let Some(node) = view.nodes.iter().find(|node| node.node == *to) else {
+            let nodes = list(&mut view.nodes.iter().map(|node| &node.node));
+            return refuse(format!("cannot move to {to}: no such node takes part; there are: {nodes}"));
+        };
+        match placement.labels.iter().find(|(key, value)| node.labels.get(*key) != Some(*value)) {
+            Some((key, value)) => refuse(format!(
+                "cannot move to {to}: its placement asks for the label {key} = {value:?}, which that node lacks"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a move: the resolver decides again. What is held stays until there is a reason to move it.
+    ///
+    /// # Errors
+    /// As [`pause`](Control::pause).
+    pub async fn unmove_artifact(&self, artifact: &ArtifactName) -> Result<(), Error> {
+        let link = Link::open(&self.target).await?;
+        self.known(&link, artifact, Request::Prefer { artifact: artifact.clone(), node: None }).await?;
+        self.note(&link, "unmoved", Some(artifact), None, "").await;
+        link.close().await;
+        Ok(())
+    }
+
+    /// Lets a scheduled task fire now, beside its schedule: its holder does, under its overlap policy, once. While
+    /// nobody holds it the command waits.
+    ///
+    /// # Errors
+    /// As [`pause`](Control::pause).
+    pub async fn fire_now(&self, artifact: &ArtifactName) -> Result<(), Error> {
+        self.command(artifact, FIRE, "{}").await
+    }
+
+    /// Puts a command before an artifact's holder, whoever that is or will be. The artifact's kind knows the verbs.
+    ///
+    /// # Errors
+    /// As [`pause`](Control::pause).
+    pub async fn command(&self, artifact: &ArtifactName, verb: &str, args: &str) -> Result<(), Error> {
+        let link = Link::open(&self.target).await?;
+        let request = Request::Command {
+            artifact: artifact.clone(),
+            verb: verb.to_owned(),
+            args: args.to_owned(),
+            by: self.by.clone(),
+            reason: self.reason.clone(),
+        };
+        self.known(&link, artifact, request).await?;
+        self.note(&link, "commanded", Some(artifact), None, verb).await;
+        link.close().await;
+        Ok(())
+    }
+
+    /// Takes a node's leases away politely and gives it no new ones, also when it joins again, until
+    /// [`readmit`](Control::readmit). The node need not be there.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn drain(&self, node: &NodeId) -> Result<(), Error> {
+        self.exclude(node, false, "drained").await
+    }
+
+    /// Forbids the renewals of a node that no longer answers to anything else: it stops when its trust ends, and its
+    /// leases are free a `ttl` later. When it joins again it is drained, until [`readmit`](Control::readmit).
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn evict(&self, node: &NodeId) -> Result<(), Error> {
+        self.exclude(node, true, "evicted").await
+    }
+
+    async fn exclude(&self, node: &NodeId, evict: bool, kind: &str) -> Result<(), Error> {
+        let link = Link::open(&self.target).await?;
+        let (by, reason) = (self.by.clone(), self.reason.clone());
+        link.call(&self.cluster, &Request::Exclude { node: node.clone(), evict, by, reason }).await?;
+        self.note(&link, kind, None, Some(node), "").await;
+        link.close().await;
+        Ok(())
+    }
+
+    /// Lets a drained or evicted node take part again. Tells whether it was one.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn readmit(&self, node: &NodeId) -> Result<bool, Error> {
+        let link = Link::open(&self.target).await?;
+        let answer = link.call(&self.cluster, &Request::Readmit { node: node.clone() }).await?;
+        let was = !matches!(answer, Answer::Matched(0));
+        if was {
+            self.note(&link, "readmitted", None, Some(node), "").await;
+        }
+        link.close().await;
+        Ok(was)
+    }
+
+    /// Forgets an artifact that no node has deployed any more. Its tokens, checkpoints and history stay.
+    ///
+    /// # Errors
+    /// [`Error::Artifact`] when a node has it deployed, or the cluster does not know it. Errors of the database.
+    pub async fn forget(&self, artifact: &ArtifactName) -> Result<(), Error> {
+        let link = Link::open(&self.target).await?;
+        self.lease(&link, artifact).await?;
+        let answer = link.call(&self.cluster, &Request::Forget { artifact: artifact.clone() }).await?;
+        if matches!(answer, Answer::Matched(0)) {
+            let problem = "is deployed by a node that takes part; undeploy it there first";
+            return Err(Error::artifact(artifact.as_str(), problem));
+        }
+        self.note(&link, "forgotten", Some(artifact), None, "").await;
+        link.close().await;
+        Ok(())
+    }
+
+    /// What the cluster looks like, and why each artifact that nobody runs is not run.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn overview(&self) -> Result<Overview, Error> {
+        let link = Link::open(&self.target).await?;
+        let overview = overview::read(&link, &self.cluster).await;
+        link.close().await;
+        overview
+    }
+
+    async fn view(&self, link: &Link) -> Result<View, Error> {
+        match link.call(&self.cluster, &Request::Watch { scope: Scope::Everyone }).await? {
+            Answer::View(view) => Ok(view),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn lease(&self, link: &Link, artifact: &ArtifactName) -> Result<LeaseRow, Error> {
+        let Answer::Leases { rows, .. } =
+            link.call(&self.cluster, &Request::Leases { deployments: Vec::new() }).await?
+        else {
+            return Err(unexpected());
+        };
+        rows.into_iter().find(|row| row.artifact == *artifact).ok_or_else(|| unknown(artifact))
+    }
+
+    /// A change of one artifact, which the cluster must know.
+    async fn known(&self, link: &Link, artifact: &ArtifactName, request: Request) -> Result<(), Error> {
+        match link.call(&self.cluster, &request).await? {
+            Answer::Matched(0) => Err(unknown(artifact)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn note(
+        &self,
+        link: &Link,
+        kind: &str,
+        artifact: Option<&ArtifactName>,
+        node: Option<&NodeId>,
+        more: &str,
+    ) {
+        #[derive(Serialize)]
+        struct Detail<'a> {
+            by: &'a str,
+            reason: &'a str,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            verb: &'a str,
+        }
+        let detail = Detail { by: &self.by, reason: &self.reason, verb: more };
+        let event = AuditEvent {
+            kind: kind.to_owned(),
+            node: node.cloned(),
+            artifact: artifact.cloned(),
+            token: None,
+            detail: serde_json::to_string(&detail).unwrap_or_default(),
+        };
+        // What was asked for has happened; losing an event is allowed.
+        if let Err(error) = audit::record(link.connection(), &self.cluster, &[event]).await {
+            tracing::warn!(%error, kind, "the change is made, but the audit trail does not say so");
+        }
+    }
+}
+
+fn unknown(artifact: &ArtifactName) -> Error {
+    let problem = "is not known to the cluster: no node has ever deployed it; check the name";
+    Error::artifact(artifact.as_str(), problem)
+}
+
+fn unexpected() -> Error {
+    StoreError::new(ErrorKind::Other, "read", "the database answered something else than it was asked").into()
+}
