@@ -16,6 +16,7 @@ use crate::name::ArtifactName;
 use crate::protocol::Token;
 use crate::protocol::action::Revocation;
 use crate::schedule_clock::ScheduleClock;
+use crate::store::audit::{self, AuditEvent};
 use crate::store::{LeaseKey, StoreError, checkpoint, fence};
 use crate::transaction;
 
@@ -270,6 +271,27 @@ impl Lease {
         let query = tokio::spawn(async move { work.query_all_raw(statement).await });
         let rows = transaction::joined(query).await?;
         rows.map_err(|error| StoreError::database(backend, operation, error).into())
+    }
+
+    /// Adds an entry to the audit trail. Losing one is allowed: what fails is logged.
+    pub async fn record(&self, kind: &'static str, detail: impl Into<String>) {
+        let key = self.0.key.clone();
+        let work = self.0.work.clone();
+        let event = AuditEvent {
+            kind: kind.to_owned(),
+            node: None,
+            artifact: Some(key.artifact),
+            token: Some(key.token),
+            detail: detail.into(),
+        };
+        // On a task of its own: a statement that is dropped half-way would cost the pool a connection.
+        let write = tokio::spawn(async move {
+            if let Err(error) = audit::record(&work, &key.cluster, &[event]).await {
+                tracing::warn!(%error, kind, "an audit event was lost");
+            }
+        });
+        // The runtime shuts down.
+        let _ = write.await;
     }
 
     /// What a failed fence means for the user.

@@ -8,13 +8,19 @@ use leasehold_core::name::ArtifactName;
 #[derive(Clone, Debug)]
 pub struct Firing {
     slot: DateTime<Utc>,
+    command: i64,
     attempt: u32,
     lease: Lease,
 }
 
 impl Firing {
-    pub(crate) fn new(slot: DateTime<Utc>, attempt: u32, lease: Lease) -> Self {
-        Self { slot, attempt, lease }
+    pub(crate) fn new(slot: DateTime<Utc>, command: i64, attempt: u32, lease: Lease) -> Self {
+        Self { slot, command, attempt, lease }
+    }
+
+    /// Whether the schedule asked for it. Otherwise an operator did, and [`slot`](Firing::slot) is when it was taken up.
+    pub fn is_scheduled(&self) -> bool {
+        self.command == 0
     }
 
     /// The scheduled instant, in whole milliseconds, by the database's wall clock. The firing may be later; use this
@@ -23,7 +29,7 @@ impl Firing {
         self.slot
     }
 
-    /// Which attempt at this slot it is, from 1. Above 1 an earlier attempt was claimed and never completed: it may have
+    /// Which attempt at this slot it is, from 1. Above 1 an earlier attempt failed, or was interrupted: then it may have
     /// done nothing, a part, or everything but telling so.
     pub fn attempt(&self) -> u32 {
         self.attempt
@@ -41,9 +47,13 @@ impl Firing {
     }
 
     /// The same for every attempt at this slot, and for no other slot: `artifact@slot`, the slot in RFC 3339 with
-    /// milliseconds, as in `reminders@2026-11-24T08:00:00.000Z`.
+    /// milliseconds, as in `reminders@2026-11-24T08:00:00.000Z`. What an operator asked for has the number of the command
+    /// instead, as in `reminders#17`.
     pub fn idempotency_key(&self) -> String {
-        key(self.artifact(), self.slot)
+        match self.command {
+            0 => key(self.artifact(), self.slot),
+            command => format!("{}#{command}", self.artifact()),
+        }
     }
 }
 
@@ -57,6 +67,8 @@ pub(crate) enum Outcome {
     Succeeded,
     Failed(String),
     TimedOut(String),
+    /// It was cut off under an earlier lease, and the task says to drop it.
+    Interrupted,
 }
 
 /// The longest error text that is stored, in characters.
@@ -69,13 +81,14 @@ impl Outcome {
             Self::Succeeded => "succeeded",
             Self::Failed(_) => "failed",
             Self::TimedOut(_) => "timed-out",
+            Self::Interrupted => "interrupted",
         }
     }
 
     /// As stored: PostgreSQL's text has no NUL, and a history is no place for a core dump.
     pub(crate) fn error(&self) -> Option<String> {
         match self {
-            Self::Succeeded => None,
+            Self::Succeeded | Self::Interrupted => None,
             Self::Failed(error) | Self::TimedOut(error) => {
                 Some(error.replace('\0', "\u{fffd}").chars().take(MAX_ERROR).collect())
             }

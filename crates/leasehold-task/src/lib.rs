@@ -34,9 +34,15 @@
 //!   is fired again by the next holder, before anything else, and told so by [`Firing::attempt`];
 //! - slots that nobody could claim in time are treated as [`Misfire`] says.
 //!
-//! A handler that returns an error, panics or runs into the timeout has completed its slot: the outcome is recorded and
-//! the next slot fires when it is due. Firings of one task never overlap: slots that come due meanwhile fire afterwards,
-//! one after the other, as long as they are not older than the threshold.
+//! A handler that returns an error, panics or runs into the timeout is tried again as [`Retry`] says; the attempts are
+//! counted in the database. After the last one the slot is completed, and the next one fires when it is due. What comes due
+//! while a firing is under way is treated as [`Overlap`] says.
+//!
+//! An operator's `fire_now` (`leasehold_core::control`) fires once, on whichever node holds the lease, when nothing else of
+//! the task is under way.
+//!
+//! A schedule that changes with a deploy takes effect when a node that has it runs the task: what was due under the old one
+//! by then fires under the old one, and nothing of the new one that was before.
 //!
 //! Slots are told by the database's wall clock, so nodes agree on them. If that clock is set back, a task is silent until
 //! the clock passes its last claimed slot: nothing fires twice.
@@ -46,12 +52,15 @@
 //! | [`task`] | the builder, and the artifact that it makes |
 //! | [`config`] | the same from a file |
 //! | [`firing`] | what a handler gets |
+//! | [`history`] | what has fired, with outcome, duration and node |
 //! | [`schedule`] | when a task fires, and what to do about slots that are long past |
 
+mod attempt;
 mod claim;
 pub mod config;
 mod duration;
 pub mod firing;
+pub mod history;
 mod position;
 mod retry;
 mod run;
@@ -59,8 +68,9 @@ pub mod schedule;
 pub mod task;
 #[cfg(test)]
 mod tests;
+mod timetable;
 
 pub use config::TaskConfig;
 pub use firing::Firing;
-pub use schedule::{Misfire, Schedule};
+pub use schedule::{Interruption, Misfire, Overlap, Retry, Schedule};
 pub use task::Task;

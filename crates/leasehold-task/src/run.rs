@@ -1,21 +1,21 @@
 //! A run of a task: from the grant of its lease to its end.
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use leasehold_core::Error;
 use leasehold_core::artifact::ArtifactError;
+use leasehold_core::control::FIRE;
 use leasehold_core::lease::Lease;
 
-use crate::claim::{BATCH, Claim, Record};
+use crate::attempt::{Ended, Executor};
+use crate::claim::{BATCH, Claim, Key, Record};
 use crate::config::TaskConfig;
-use crate::firing::{Firing, Outcome};
-use crate::position;
+use crate::firing::Firing;
+use crate::position::{self, Position};
 use crate::retry::{until_revoked, while_valid};
-use crate::schedule::{Progress, Step, millis};
+use crate::schedule::Overlap;
+use crate::timetable::{Progress, Step, Timetable, millis};
 
 /// However far the next slot is: the database's clock may be set, and a suspended machine's timers stand still.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
@@ -34,9 +34,14 @@ where
     F: Future<Output = Result<(), ArtifactError>> + Send,
 {
     let ran = async {
-        let mut run = Run::begin(config, handler, lease).await?;
-        run.take_over().await?;
-        run.go_on().await
+        let record = until_revoked(lease, || Record::open(lease.clone())).await?;
+        let executor = Executor { config, handler, lease, record: &record };
+        executor.take_over().await?;
+        let Some((position, progress)) = begin(&executor).await? else { return Ok(()) };
+        Run::new(&executor, Timetable::new(config)?, Progress { anchor: position.anchor, ..progress }, None)
+            .go_on()
+            .await
+            .map(drop)
     };
     match ran.await {
         // Whoever revoked it knows already; what is not done is the next holder's.
@@ -47,133 +52,220 @@ where
     }
 }
 
-struct Run<'a, H> {
-    config: &'a TaskConfig,
-    handler: &'a H,
-    lease: &'a Lease,
-    record: Record,
-    progress: Progress,
-    trim_at: i64,
-}
-
-impl<'a, H, F> Run<'a, H>
+/// Where the schedule goes on. If it was another one before, what was due under that one fires first; none, if the run
+/// was asked to end meanwhile.
+async fn begin<H, F>(executor: &Executor<'_, H>) -> Result<Option<(Position, Progress)>, Error>
 where
     H: Fn(Firing) -> F + Sync,
     F: Future<Output = Result<(), ArtifactError>> + Send,
 {
-    async fn begin(config: &'a TaskConfig, handler: &'a H, lease: &'a Lease) -> Result<Self, Error> {
-        let record = until_revoked(lease, || Record::open(lease.clone())).await?;
-        let anchor = until_revoked(lease, || position::anchor(lease, config.initial_delay)).await?;
-        let last = until_revoked(lease, || record.last()).await?;
-        let (last, completed) = last.map_or((None, None), |(slot, completed)| (Some(slot), completed));
-        let progress = Progress { anchor, last, completed };
-        let trim_at = now(lease).saturating_add(TRIM_AFTER);
-        Ok(Self { config, handler, lease, record, progress, trim_at })
+    let Executor { config, lease, record, .. } = executor;
+    let stored = until_revoked(lease, || position::load(lease)).await?;
+    let last = until_revoked(lease, || record.last()).await?;
+    let mut progress = Progress {
+        anchor: 0,
+        last: last.map(|last| last.slot),
+        completed: last.and_then(|last| last.completed),
+        fired: last.map_or(0, |last| last.fired),
+    };
+    let position = match stored {
+        None => Position::begin(config, executor.now()),
+        Some(stored) => match stored.differs(config) {
+            None if stored.config.is_some() => return Ok(Some((stored, progress))),
+            None => Position { config: Some(Box::new((*config).clone())), ..stored },
+            Some(before) => {
+                let until = executor.now();
+                // What cannot be read any more was written by a newer program: nothing is known to be due.
+                if let Ok(timetable) = Timetable::new(before) {
+                    let before = Progress { anchor: stored.anchor, ..progress };
+                    let Some(done) = Run::new(executor, timetable, before, Some(until)).go_on().await? else {
+                        return Ok(None);
+                    };
+                    progress = done;
+                }
+                let (from, to) = (before.describe(), config.describe());
+                let position = stored.change(config, progress.last, until);
+                while_valid(lease, || position::save(lease, &position)).await?;
+                tracing::info!(artifact = %config.name, from, to, "the schedule has changed");
+                lease.record("rescheduled", format!("from {from} to {to}")).await;
+                return Ok(Some((position, progress)));
+            }
+        },
+    };
+    until_revoked(lease, || position::save(lease, &position)).await?;
+    Ok(Some((position, progress)))
+}
+
+/// What goes on under one timetable.
+struct Run<'a, 'b, H> {
+    executor: &'a Executor<'b, H>,
+    timetable: Timetable,
+    progress: Progress,
+    /// Only what was due then fires.
+    until: Option<i64>,
+    /// What was due then is no overlap: nothing was under way.
+    backlog: i64,
+    trim_at: i64,
+}
+
+impl<'a, 'b, H, F> Run<'a, 'b, H>
+where
+    H: Fn(Firing) -> F + Sync,
+    F: Future<Output = Result<(), ArtifactError>> + Send,
+{
+    fn new(
+        executor: &'a Executor<'b, H>,
+        timetable: Timetable,
+        progress: Progress,
+        until: Option<i64>,
+    ) -> Self {
+        let now = executor.now();
+        Self { executor, timetable, progress, until, backlog: now, trim_at: now.saturating_add(TRIM_AFTER) }
     }
 
-    /// Fires again what earlier holders left unfinished, oldest first.
-    async fn take_over(&mut self) -> Result<(), Error> {
-        loop {
-            let slots = until_revoked(self.lease, || self.record.unfinished()).await?;
-            if slots.is_empty() {
-                return Ok(());
+    fn now(&self) -> i64 {
+        let now = self.executor.now();
+        self.until.map_or(now, |until| now.min(until))
+    }
+
+    fn capacity(&self) -> usize {
+        match self.executor.config.overlap {
+            Overlap::Allow { limit } if !self.timetable.waits_for_completion() => {
+                usize::try_from(limit).unwrap_or(usize::MAX)
             }
-            for slot in slots {
-                if self.lease.is_revoked() {
-                    return Ok(());
-                }
-                self.fire(slot).await?;
-            }
+            _ => 1,
         }
     }
 
-    async fn go_on(&mut self) -> Result<(), Error> {
-        while !self.lease.is_revoked() {
-            self.lease.check()?;
-            let now = now(self.lease);
-            match self.config.schedule.step(self.progress, self.config.misfire, self.config.threshold, now) {
-                Step::Claim(slot) => self.fire(slot).await?,
-                Step::Wait(slot) => {
-                    let wait = Duration::from_millis(u64::try_from(slot.saturating_sub(now)).unwrap_or(0));
-                    let sleep = tokio::time::sleep(wait.min(LONGEST_SLEEP));
-                    if self.lease.unless_revoked(sleep).await.is_err() {
-                        return Ok(());
+    /// Until the lease is revoked, which brings none, or until all that was to fire has fired.
+    async fn go_on(mut self) -> Result<Option<Progress>, Error> {
+        let executor = self.executor;
+        let lease = executor.lease;
+        let mut commands = lease.commands();
+        let mut asked = *commands.borrow_and_update() > 0;
+        let mut under_way = FuturesUnordered::new();
+        while !lease.is_revoked() {
+            lease.check()?;
+            let mut wait = LONGEST_SLEEP;
+            if under_way.len() < self.capacity() {
+                if asked && under_way.is_empty() && self.until.is_none() {
+                    match self.take_command().await? {
+                        Some((key, attempt)) => under_way.push(executor.execute(key, attempt)),
+                        None => asked = false,
                     }
+                    continue;
                 }
+                let now = self.now();
+                let (misfire, threshold) = (executor.config.misfire, executor.config.threshold);
+                match self.timetable.step(self.progress, misfire, threshold, now) {
+                    Step::Claim(slot) => {
+                        if under_way.is_empty() && slot > self.backlog {
+                            self.backlog = now;
+                        }
+                        if let Some((key, attempt)) = self.claim(slot).await? {
+                            under_way.push(executor.execute(key, attempt));
+                        }
+                        continue;
+                    }
+                    Step::Wait(_) | Step::Over if self.until.is_some() && under_way.is_empty() => {
+                        return Ok(Some(self.progress));
+                    }
+                    Step::Wait(due) => {
+                        let left = u64::try_from(due.saturating_sub(now)).unwrap_or(0);
+                        wait = wait.min(Duration::from_millis(left));
+                    }
+                    Step::Over => {}
+                }
+            }
+            tokio::select! {
+                biased;
+                Some(ended) = under_way.next() => self.ended(ended?).await?,
+                changed = commands.changed() => {
+                    // The sender lives as long as the lease.
+                    let _ = changed;
+                    asked = *commands.borrow_and_update() > 0;
+                }
+                _ = lease.revoked() => {}
+                () = tokio::time::sleep(wait) => {}
             }
             self.trim().await;
         }
-        Ok(())
+        // Revocation does not stop what is under way: the drain time does.
+        while let Some(ended) = under_way.next().await {
+            ended?;
+        }
+        Ok(None)
     }
 
-    /// Claims a slot, calls the handler, records how it ended. Revocation does not stop it: the drain time does.
-    async fn fire(&mut self, slot: i64) -> Result<(), Error> {
-        let claim = until_revoked(self.lease, || self.record.claim(slot)).await?;
+    async fn claim(&mut self, slot: i64) -> Result<Option<(Key, u32)>, Error> {
+        let Executor { lease, record, .. } = self.executor;
+        let (key, ordinal) = (Key { slot, command: 0 }, self.progress.fired + 1);
+        let claim = until_revoked(lease, || record.claim(key, ordinal)).await?;
         self.progress.last = self.progress.last.max(Some(slot));
-        let Claim::Taken(attempt) = claim else { return Ok(()) };
-        // The claim may have waited. Unfinished, the slot is the next holder's.
-        self.lease.check()?;
-        let at = instant(self.lease, slot)?;
-        let outcome = self.handle(Firing::new(at, attempt, self.lease.clone())).await;
-        let completed = now(self.lease);
-        match &outcome {
-            Outcome::Succeeded => {
-                tracing::debug!(artifact = %self.config.name, slot = %at, attempt, "firing succeeded")
-            }
-            Outcome::Failed(error) | Outcome::TimedOut(error) => {
-                tracing::warn!(artifact = %self.config.name, slot = %at, attempt, error, "firing {}", outcome.name());
-            }
-        }
-        while_valid(self.lease, || self.record.complete(slot, completed, &outcome)).await?;
-        self.progress.completed = Some(completed);
-        Ok(())
+        let Claim::Taken(attempt) = claim else { return Ok(None) };
+        self.progress.fired = ordinal;
+        Ok(Some((key, attempt)))
     }
 
-    async fn handle(&self, firing: Firing) -> Outcome {
-        // The call is inside: it may panic before it returns a future.
-        let handling = AssertUnwindSafe(async { (self.handler)(firing).await }).catch_unwind();
-        let ended = match self.config.timeout {
-            None => Ok(handling.await),
-            Some(timeout) => tokio::time::timeout(timeout, handling).await.map_err(|_| timeout),
-        };
-        match ended {
-            Ok(Ok(Ok(()))) => Outcome::Succeeded,
-            Ok(Ok(Err(error))) => Outcome::Failed(error.to_string()),
-            Ok(Err(panic)) => Outcome::Failed(panic_text(panic.as_ref())),
-            Err(timeout) => Outcome::TimedOut(format!("not done within {timeout:?}")),
+    /// The oldest command, claimed; none when no further one waits.
+    async fn take_command(&self) -> Result<Option<(Key, u32)>, Error> {
+        let Executor { lease, record, config, .. } = self.executor;
+        loop {
+            let Some((command, verb)) = until_revoked(lease, || record.command()).await? else {
+                return Ok(None);
+            };
+            if verb != FIRE {
+                tracing::warn!(artifact = %config.name, command, verb, "a task knows no such command; it is dropped");
+                until_revoked(lease, || record.refuse(command)).await?;
+                lease.record("refused", format!("command {command}: a task knows no verb {verb:?}")).await;
+                continue;
+            }
+            let key = Key { slot: self.executor.now(), command };
+            if let Claim::Taken(attempt) = until_revoked(lease, || record.claim(key, 0)).await? {
+                return Ok(Some((key, attempt)));
+            }
         }
+    }
+
+    /// Takes in the end of a firing, and applies the overlap policy to what came due meanwhile.
+    async fn ended(&mut self, ended: Ended) -> Result<(), Error> {
+        let Some(completed) = ended.completed else { return Ok(()) };
+        if ended.key.command == 0 && Some(ended.key.slot) == self.progress.last {
+            self.progress.completed = Some(completed);
+        }
+        let Some(latest) = self.timetable.latest(self.progress, self.now()) else { return Ok(()) };
+        let first = self.timetable.next(self.progress).unwrap_or(latest);
+        // What waited before the firing began goes first.
+        if first <= self.backlog || self.timetable.waits_for_completion() {
+            return Ok(());
+        }
+        match self.executor.config.overlap {
+            Overlap::Queue => {}
+            Overlap::QueueOne => self.progress.last = Some(latest - 1),
+            Overlap::Skip | Overlap::Allow { .. } => {
+                let Executor { lease, record, .. } = self.executor;
+                let fired = self.progress.fired;
+                while_valid(lease, || record.skip(latest, fired)).await?;
+                self.progress.last = Some(latest);
+            }
+        }
+        Ok(())
     }
 
     /// Deletes old firings now and then. What fails is tried again an hour later: history is not worth a run.
     async fn trim(&mut self) {
-        let now = now(self.lease);
-        if now < self.trim_at || self.lease.is_revoked() {
+        let Executor { lease, record, config, .. } = self.executor;
+        let now = self.executor.now();
+        if now < self.trim_at || lease.is_revoked() {
             return;
         }
-        let gone = self.record.trim(now.saturating_sub(millis(self.config.keep))).await;
+        let gone = record.trim(now.saturating_sub(millis(config.keep))).await;
         if let Err(error) = &gone {
-            tracing::warn!(artifact = %self.config.name, %error, "old firings could not be deleted");
+            tracing::warn!(artifact = %config.name, %error, "old firings could not be deleted");
         }
         if gone.is_ok_and(|gone| gone == BATCH) {
             return;
         }
         self.trim_at = now.saturating_add(TRIM_EVERY);
     }
-}
-
-fn now(lease: &Lease) -> i64 {
-    lease.schedule_clock().now().timestamp_millis()
-}
-
-fn instant(lease: &Lease, slot: i64) -> Result<DateTime<Utc>, Error> {
-    DateTime::from_timestamp_millis(slot).ok_or_else(|| {
-        let problem = format!("slot {slot} ms is out of the calendar; correct its checkpoint \"schedule\"");
-        Error::artifact(lease.artifact().as_str(), problem)
-    })
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("with a value that is not text"))
 }

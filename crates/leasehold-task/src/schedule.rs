@@ -1,7 +1,8 @@
-//! When a task fires. Pure: instants in, instants out, in milliseconds since 1970.
+//! When a task fires, and what it does about slots that it could not fire in time.
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::duration;
@@ -19,6 +20,15 @@ pub enum Schedule {
     /// catch up with.
     #[serde(with = "duration::serde")]
     FixedDelay(Duration),
+    /// A cron expression of six fields, seconds first: `second minute hour day-of-month month day-of-week`, read in the
+    /// task's time zone. With a day of the month and a day of the week given, either will do, as in Vixie cron.
+    ///
+    /// Where daylight saving begins, a slot with a fixed time inside the gap fires at the first instant after it, and
+    /// patterns with `*` or a step go on after it. Where it ends, a slot with a fixed time fires once, at the
+    /// first of the two passes, and patterns with `*` or a step fire in both.
+    Cron(String),
+    /// Once, at this instant.
+    Once(DateTime<Utc>),
 }
 
 /// What to do about slots that are older than the threshold when they could be claimed at last: no node ran, or the
@@ -40,7 +50,7 @@ pub enum Misfire {
 
 impl Misfire {
     /// How many misfired slots fire.
-    fn kept(self) -> u32 {
+    pub(crate) fn kept(self) -> u32 {
         match self {
             Self::Skip => 0,
             Self::FireOnce => 1,
@@ -49,71 +59,87 @@ impl Misfire {
     }
 }
 
-/// How far a task has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// The first slot.
-    pub(crate) anchor: i64,
-    /// The last claimed slot.
-    pub(crate) last: Option<i64>,
-    /// When the firing of that slot was completed.
-    pub(crate) completed: Option<i64>,
+/// What to do about slots that come due while a firing of the task is under way. Retries of a firing belong to it. What
+/// was due before it began is no overlap, and fires in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Overlap {
+    /// They do not fire.
+    Skip,
+    /// The latest of them fires when the one under way has ended.
+    #[default]
+    QueueOne,
+    /// All of them fire, one after the other, unless they are older than the threshold by then.
+    Queue,
+    /// They fire at once, beside each other; what comes due while `limit` are under way does not fire.
+    Allow {
+        /// At most so many at once; at least 2.
+        limit: u32,
+    },
 }
 
-/// What a task does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Claim this slot: it is due.
-    Claim(i64),
-    /// Nothing is due before this slot.
-    Wait(i64),
+/// What to do about a firing that was interrupted: its node died, was cut off, or dropped it at the end of the drain
+/// time. It may have done nothing, a part, or everything but telling so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interruption {
+    /// It fires again, before anything else, and is told so by [`Firing::attempt`](crate::Firing::attempt).
+    #[default]
+    Rerun,
+    /// It does not fire again; the history says `interrupted`.
+    Drop,
 }
 
-impl Schedule {
-    /// What to do at `now`.
-    pub(crate) fn step(&self, progress: Progress, misfire: Misfire, threshold: Duration, now: i64) -> Step {
-        let first = self.after(progress);
-        let horizon = now.saturating_sub(millis(threshold));
-        let slot = if first < horizon { self.skip(first, horizon, misfire.kept()) } else { first };
-        if slot <= now { Step::Claim(slot) } else { Step::Wait(slot) }
+/// How often a firing is tried that fails or runs into its timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Retry {
+    /// The most attempts, the first and interrupted ones among them.
+    pub attempts: u32,
+    /// The pause after the first failure; it doubles with each further one.
+    #[serde(default = "backoff", with = "duration::serde")]
+    pub backoff: Duration,
+    /// The longest pause.
+    #[serde(default = "max_backoff", with = "duration::serde")]
+    pub max_backoff: Duration,
+}
+
+/// A second is long enough for a restart of what was called, and short for whoever waits.
+pub const DEFAULT_BACKOFF: Duration = Duration::from_secs(1);
+/// Longer pauses hardly spare anybody anything.
+pub const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+fn backoff() -> Duration {
+    DEFAULT_BACKOFF
+}
+
+fn max_backoff() -> Duration {
+    DEFAULT_MAX_BACKOFF
+}
+
+impl Default for Retry {
+    /// No second attempt.
+    fn default() -> Self {
+        Self { attempts: 1, backoff: DEFAULT_BACKOFF, max_backoff: DEFAULT_MAX_BACKOFF }
+    }
+}
+
+impl Retry {
+    /// At most so many attempts, at the default pauses.
+    pub fn attempts(attempts: u32) -> Self {
+        Self { attempts, ..Self::default() }
     }
 
-    /// The first slot later than the last claimed one.
-    fn after(&self, progress: Progress) -> i64 {
-        let Progress { anchor, last, completed } = progress;
-        let Some(last) = last else { return anchor };
-        match self {
-            Self::FixedRate(_) if last < anchor => anchor,
-            Self::FixedRate(period) => {
-                let period = millis(*period);
-                let passed = last.saturating_sub(anchor) / period + 1;
-                anchor.saturating_add(passed.saturating_mul(period))
-            }
-            Self::FixedDelay(delay) => {
-                // The clock may have been set back between the claim and the completion.
-                completed.unwrap_or(last).saturating_add(millis(*delay)).max(last.saturating_add(1))
-            }
-        }
+    /// The pause after the first failure, and the longest one.
+    #[must_use]
+    pub fn backoff(self, first: Duration, longest: Duration) -> Self {
+        Self { backoff: first, max_backoff: longest, ..self }
     }
 
-    /// The first slot from `first` on when only the last `kept` of those before `horizon` count.
-    fn skip(&self, first: i64, horizon: i64, kept: u32) -> i64 {
-        let step = match self {
-            Self::FixedRate(period) => millis(*period),
-            // Nothing follows a slot before it is completed.
-            Self::FixedDelay(_) if kept > 0 => return first,
-            // By whole delays, so that skipping needs no memory and a slot cannot be put off for ever.
-            Self::FixedDelay(delay) => millis(*delay),
-        };
-        let missed = (horizon.saturating_sub(first) + step - 1) / step;
-        first.saturating_add((missed - i64::from(kept)).max(0).saturating_mul(step))
+    /// The pause after attempt `attempt` failed, unless it was the last.
+    pub(crate) fn pause(&self, attempt: u32) -> Option<Duration> {
+        let doubled = self.backoff.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
+        (attempt < self.attempts).then_some(doubled.min(self.max_backoff))
     }
 }
-
-/// At least 1: a division by it must be possible whatever was configured.
-pub(crate) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1)
-}
-
-#[cfg(test)]
-mod tests;

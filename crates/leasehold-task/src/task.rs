@@ -5,6 +5,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use leasehold_core::Error;
 use leasehold_core::artifact::{Artifact, ArtifactError};
 use leasehold_core::lease::Lease;
@@ -15,7 +17,7 @@ use uuid::Uuid;
 use crate::config::TaskConfig;
 use crate::firing::Firing;
 use crate::run;
-use crate::schedule::{Misfire, Schedule};
+use crate::schedule::{Interruption, Misfire, Overlap, Retry, Schedule};
 
 /// Describes a task; [`handler`](Task::handler) makes it an artifact. [`TaskConfig`] is the same from a file.
 #[derive(Clone, Debug)]
@@ -42,6 +44,23 @@ impl Task {
         Self::new(name, Schedule::FixedDelay(delay))
     }
 
+    /// Fires when a cron expression of six fields says so, seconds first: `second minute hour day-of-month month
+    /// day-of-week`. In UTC unless a [`zone`](Task::zone) is set. See [`Schedule::Cron`] for daylight saving.
+    ///
+    /// # Errors
+    /// [`Error::Name`]. [`Error::Artifact`] for an expression that cannot be read or never fires.
+    pub fn cron(name: impl AsRef<str>, expression: impl Into<String>) -> Result<Self, Error> {
+        Self::new(name, Schedule::Cron(expression.into()))
+    }
+
+    /// Fires once, at this instant; later if no node ran then, as the misfire policy says.
+    ///
+    /// # Errors
+    /// [`Error::Name`].
+    pub fn once(name: impl AsRef<str>, at: DateTime<Utc>) -> Result<Self, Error> {
+        Self::new(name, Schedule::Once(at))
+    }
+
     fn new(name: impl AsRef<str>, schedule: Schedule) -> Result<Self, Error> {
         Self::from_config(TaskConfig::new(ArtifactName::new(name)?, schedule))
     }
@@ -53,6 +72,63 @@ impl Task {
     pub fn from_config(config: TaskConfig) -> Result<Self, Error> {
         config.validate()?;
         Ok(Self { config, kind: ArtifactKind::new("task")? })
+    }
+
+    /// The time zone in which a cron expression is read; UTC unless set.
+    #[must_use]
+    pub fn zone(mut self, zone: Tz) -> Self {
+        self.config.zone = Some(zone);
+        self
+    }
+
+    /// No slot is before this instant.
+    #[must_use]
+    pub fn starting(mut self, start: DateTime<Utc>) -> Self {
+        self.config.start = Some(start);
+        self
+    }
+
+    /// No slot is after this instant.
+    #[must_use]
+    pub fn ending(mut self, end: DateTime<Utc>) -> Self {
+        self.config.end = Some(end);
+        self
+    }
+
+    /// So many slots fire at most, whoever fires them.
+    #[must_use]
+    pub fn count(mut self, count: u64) -> Self {
+        self.config.count = Some(count);
+        self
+    }
+
+    /// Each slot fires up to so much later, always by the same amount.
+    #[must_use]
+    pub fn jitter(mut self, jitter: Duration) -> Self {
+        self.config.jitter = jitter;
+        self
+    }
+
+    /// What happens to slots that come due while a firing is under way; [`Overlap::QueueOne`] unless set.
+    #[must_use]
+    pub fn overlap(mut self, overlap: Overlap) -> Self {
+        self.config.overlap = overlap;
+        self
+    }
+
+    /// What happens to a firing that was interrupted; [`Interruption::Rerun`] unless set.
+    #[must_use]
+    pub fn interruption(mut self, interruption: Interruption) -> Self {
+        self.config.interruption = interruption;
+        self
+    }
+
+    /// How often a firing is tried that fails or times out; once unless set. Attempts are counted in the database:
+    /// failover does not start over.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.config.retry = retry;
+        self
     }
 
     /// What happens to slots older than the threshold; [`Misfire::FireOnce`] unless set.
@@ -107,7 +183,8 @@ impl Task {
     /// The artifact that calls `handler` with each firing. What else was set is checked when the node starts.
     ///
     /// The handler's future is dropped at an await when the task's timeout or the drain time is over, or the trust of
-    /// the session ends. An error, made by `?` from any error, or a panic completes the slot with the outcome `failed`.
+    /// the session ends. An error, made by `?` from any error, or a panic is a failed attempt; the last one completes
+    /// the slot with the outcome `failed`.
     #[must_use]
     pub fn handler<F, Fut>(self, handler: F) -> ScheduledTask<F>
     where

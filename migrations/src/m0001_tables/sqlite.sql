@@ -123,6 +123,11 @@ create table leasehold_firing (
 -- Interrupted firings are found without reading the history.
 create index leasehold_firing_unfinished on leasehold_firing (cluster, artifact, slot) where finished_at is null;
 
+-- A command is taken away by the first claim of its firing, in the same statement.
+create trigger leasehold_firing_command after insert on leasehold_firing when new.command <> 0 begin
+    delete from leasehold_command where id = new.command and cluster = new.cluster and artifact = new.artifact;
+end;
+
 create table leasehold_event (
     id integer primary key autoincrement,
     cluster text not null,

@@ -3,13 +3,16 @@
 mod postgres;
 mod sqlite;
 
+use chrono::DateTime;
 use leasehold_core::lease::Lease;
+use leasehold_core::name::{ArtifactName, ClusterName};
 use leasehold_core::protocol::action::Revocation;
 use leasehold_core::store::StoreError;
 use leasehold_core::{Error, LeaseLost};
-use sea_orm::{DbBackend, QueryResult, Statement, TryGetable, Value};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement, TryGetable, Value};
 
 use crate::firing::Outcome;
+use crate::history::Fired;
 
 /// How many interrupted firings are read at once.
 const UNFINISHED: i64 = 100;
@@ -21,21 +24,70 @@ pub(crate) const BATCH: usize = 500;
 /// A fenced statement returns a row with `held` above 0 if it wrote. Without a row it is not known whether the lease is
 /// lost or there was nothing to write: `held` tells, because a lease that is held now was held a moment ago.
 struct Texts {
-    /// 5 slot, 6 node; `attempt` if claimed. A slot with an unfinished firing of an older token is taken over. An
-    /// unfinished firing of the same token is the claim itself, whose answer was lost: sending it again is harmless.
+    /// 5 slot, 6 command, 7 ordinal, 8 node; `attempt` if claimed. An unfinished firing of an older token, or one that is
+    /// to be tried again, is taken up as another attempt. One of the same token is the claim itself, whose answer was
+    /// lost: sending it again is harmless. A command is taken away with its first claim.
     claim: &'static str,
-    /// 5 slot, 6 milliseconds since 1970, 7 outcome, 8 error.
+    /// 5 slot, 6 ordinal, 7 node: notes that the slot did not fire.
+    skip: &'static str,
+    /// 5 slot, 6 command, 7 milliseconds since 1970, 8 error: it is tried again, not before.
+    retry: &'static str,
+    /// 5 slot, 6 command, 7 milliseconds since 1970, 8 outcome, 9 error.
     complete: &'static str,
+    /// 5 command: takes it away without firing.
+    refuse: &'static str,
     /// 5 slots before this one, 6 limit; a row for each that is gone.
     trim: &'static str,
     /// Whether the lease is held.
     held: &'static str,
-    /// `slot` of firings that older tokens left unfinished; oldest first; 1 cluster, 2 artifact, 3 token, 4 limit.
+    /// `slot`, `command` and `due` of firings that older tokens left unfinished; oldest first; 1 cluster, 2 artifact,
+    /// 3 token, 4 limit.
     unfinished: &'static str,
-    /// `slot` and `completed` of the last claimed slot; 1 cluster, 2 artifact.
+    /// `slot`, `completed` and `ordinal` of the last claimed slot of the schedule; 1 cluster, 2 artifact.
     last: &'static str,
+    /// `id` and `verb` of the oldest command; 1 cluster, 2 artifact.
+    commands: &'static str,
     /// `node_id` of the session; 1 session.
     node: &'static str,
+    /// The latest firings, the latest first; 1 cluster, 2 artifact, 3 limit.
+    history: &'static str,
+}
+
+fn texts(backend: DbBackend, artifact: &ArtifactName) -> Result<&'static Texts, Error> {
+    match backend {
+        DbBackend::Postgres => Ok(&postgres::TEXTS),
+        DbBackend::Sqlite => Ok(&sqlite::TEXTS),
+        other => {
+            let problem =
+                format!("tasks have no statements for {}: use PostgreSQL or SQLite", other.as_str());
+            Err(Error::artifact(artifact.as_str(), problem))
+        }
+    }
+}
+
+/// What identifies a firing of a task: a slot of its schedule, or a command and when it was taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub(crate) slot: i64,
+    /// 0: the schedule asks for it.
+    pub(crate) command: i64,
+}
+
+/// A firing that an earlier holder left unfinished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    pub(crate) key: Key,
+    /// It failed, and is to be tried again then; otherwise it was interrupted.
+    pub(crate) due: Option<i64>,
+}
+
+/// The last claimed slot of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Last {
+    pub(crate) slot: i64,
+    pub(crate) completed: Option<i64>,
+    /// How many slots had fired with it.
+    pub(crate) fired: u64,
 }
 
 /// What became of a claim.
@@ -61,15 +113,7 @@ impl Record {
     /// A database that this crate has no statements for; errors of the database.
     pub(crate) async fn open(lease: Lease) -> Result<Self, Error> {
         let backend = lease.database().get_database_backend();
-        let texts = match backend {
-            DbBackend::Postgres => &postgres::TEXTS,
-            DbBackend::Sqlite => &sqlite::TEXTS,
-            other => {
-                let problem =
-                    format!("tasks have no statements for {}: use PostgreSQL or SQLite", other.as_str());
-                return Err(Error::artifact(lease.artifact().as_str(), problem));
-            }
-        };
+        let texts = texts(backend, lease.artifact())?;
         let mut record = Self { lease, backend, texts, node: String::new() };
         let session = record.lease.key().session.0;
         let rows = record.query("read the node's id", texts.node, [session.into()]).await?;
@@ -79,13 +123,14 @@ impl Record {
         Ok(record)
     }
 
-    /// Claims a slot: nobody else fires it until a newer token takes it over.
+    /// Claims a firing, as the `ordinal`-th slot of the schedule: nobody else fires it until a newer token takes it over.
     ///
     /// # Errors
     /// [`Error::Lost`]; errors of the database, after which the outcome is unknown and the claim may be repeated.
-    pub(crate) async fn claim(&self, slot: i64) -> Result<Claim, Error> {
-        let rows =
-            self.fenced("claim a slot", self.texts.claim, [slot.into(), self.node.as_str().into()]).await?;
+    pub(crate) async fn claim(&self, key: Key, ordinal: u64) -> Result<Claim, Error> {
+        let Key { slot, command } = key;
+        let values = [slot.into(), command.into(), number(ordinal), self.node.as_str().into()];
+        let rows = self.fenced("claim a slot", self.texts.claim, values).await?;
         let attempt: Option<i64> = match rows.first() {
             Some(row) => self.get(row, "attempt")?,
             None => None,
@@ -93,13 +138,40 @@ impl Record {
         Ok(attempt.map_or(Claim::Done, |attempt| Claim::Taken(u32::try_from(attempt).unwrap_or(u32::MAX))))
     }
 
-    /// Records that a slot was completed at `at`. May be repeated.
+    /// Records that a slot of the schedule did not fire; `fired` have before it. May be repeated.
     ///
     /// # Errors
     /// [`Error::Lost`]; errors of the database.
-    pub(crate) async fn complete(&self, slot: i64, at: i64, outcome: &Outcome) -> Result<(), Error> {
-        let values = [slot.into(), at.into(), outcome.name().into(), outcome.error().into()];
+    pub(crate) async fn skip(&self, slot: i64, fired: u64) -> Result<(), Error> {
+        let values = [slot.into(), number(fired), self.node.as_str().into()];
+        self.fenced("skip a slot", self.texts.skip, values).await.map(drop)
+    }
+
+    /// Records that an attempt failed and the next one is due at `due`. May be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]; errors of the database.
+    pub(crate) async fn retry(&self, key: Key, due: i64, outcome: &Outcome) -> Result<(), Error> {
+        let values = [key.slot.into(), key.command.into(), due.into(), outcome.error().into()];
+        self.fenced("put a firing off", self.texts.retry, values).await.map(drop)
+    }
+
+    /// Records that a firing was completed at `at`. May be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]; errors of the database.
+    pub(crate) async fn complete(&self, key: Key, at: i64, outcome: &Outcome) -> Result<(), Error> {
+        let (slot, command) = (key.slot.into(), key.command.into());
+        let values = [slot, command, at.into(), outcome.name().into(), outcome.error().into()];
         self.fenced("record a firing", self.texts.complete, values).await.map(drop)
+    }
+
+    /// Takes a command away that this task does not know. May be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Lost`]; errors of the database.
+    pub(crate) async fn refuse(&self, command: i64) -> Result<(), Error> {
+        self.fenced("refuse a command", self.texts.refuse, [command.into()]).await.map(drop)
     }
 
     /// Deletes at most [`BATCH`] completed firings of slots before `before`, never the last; tells how many.
@@ -111,31 +183,46 @@ impl Record {
         Ok(self.fenced("trim firings", self.texts.trim, [before.into(), limit.into()]).await?.len())
     }
 
-    /// The oldest slots whose firings earlier holders left unfinished, some at a time.
+    /// The oldest firings that earlier holders left unfinished, some at a time.
     ///
     /// # Errors
     /// Errors of the database.
-    pub(crate) async fn unfinished(&self) -> Result<Vec<i64>, Error> {
-        let key = self.lease.key();
-        let values = [
-            key.cluster.as_str().into(),
-            key.artifact.as_str().into(),
-            key.token.0.into(),
-            UNFINISHED.into(),
-        ];
+    pub(crate) async fn unfinished(&self) -> Result<Vec<Unfinished>, Error> {
+        let values = self.artifact().into_iter().chain([self.lease.token().0.into(), UNFINISHED.into()]);
         let rows = self.query("read unfinished firings", self.texts.unfinished, values).await?;
-        rows.iter().map(|row| self.get(row, "slot")).collect()
+        let read = |row: &QueryResult| {
+            let key = Key { slot: self.get(row, "slot")?, command: self.get(row, "command")? };
+            Ok(Unfinished { key, due: self.get(row, "due")? })
+        };
+        rows.iter().map(read).collect()
     }
 
-    /// The last claimed slot, and when it was completed.
+    /// The last claimed slot of the schedule.
     ///
     /// # Errors
     /// Errors of the database.
-    pub(crate) async fn last(&self) -> Result<Option<(i64, Option<i64>)>, Error> {
+    pub(crate) async fn last(&self) -> Result<Option<Last>, Error> {
+        let rows = self.query("read the last firing", self.texts.last, self.artifact()).await?;
+        let read = |row: &QueryResult| {
+            let fired: i64 = self.get(row, "ordinal")?;
+            let (slot, completed) = (self.get(row, "slot")?, self.get(row, "completed")?);
+            Ok(Last { slot, completed, fired: fired.unsigned_abs() })
+        };
+        rows.first().map(read).transpose()
+    }
+
+    /// The oldest command that waits, with its verb.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub(crate) async fn command(&self) -> Result<Option<(i64, String)>, Error> {
+        let rows = self.query("read commands", self.texts.commands, self.artifact()).await?;
+        rows.first().map(|row| Ok((self.get(row, "id")?, self.get(row, "verb")?))).transpose()
+    }
+
+    fn artifact(&self) -> [Value; 2] {
         let key = self.lease.key();
-        let values = [key.cluster.as_str().into(), key.artifact.as_str().into()];
-        let rows = self.query("read the last firing", self.texts.last, values).await?;
-        rows.first().map(|row| Ok((self.get(row, "slot")?, self.get(row, "completed")?))).transpose()
+        [key.cluster.as_str().into(), key.artifact.as_str().into()]
     }
 
     /// The rows of a fenced statement.
@@ -175,4 +262,42 @@ impl Record {
     fn lost(&self) -> Error {
         LeaseLost { artifact: self.lease.artifact().clone(), why: Some(Revocation::Lost) }.into()
     }
+}
+
+fn number(n: u64) -> Value {
+    i64::try_from(n).unwrap_or(i64::MAX).into()
+}
+
+/// The latest firings, the latest first.
+///
+/// # Errors
+/// Errors of the database; one that this crate has no statements for.
+pub(crate) async fn history(
+    db: &DatabaseConnection,
+    cluster: &ClusterName,
+    artifact: &ArtifactName,
+    limit: u32,
+) -> Result<Vec<Fired>, Error> {
+    const OPERATION: &str = "read firings";
+    let backend = db.get_database_backend();
+    let values: [Value; 3] = [cluster.as_str().into(), artifact.as_str().into(), i64::from(limit).into()];
+    let text = texts(backend, artifact)?.history;
+    let error = |error| Error::from(StoreError::database(backend, OPERATION, error));
+    let rows =
+        db.query_all_raw(Statement::from_sql_and_values(backend, text, values)).await.map_err(error)?;
+    let at = |ms: i64| DateTime::from_timestamp_millis(ms).unwrap_or_default();
+    let read = |row: &QueryResult| {
+        let completed: Option<i64> = row.try_get("", "finished")?;
+        Ok(Fired {
+            slot: at(row.try_get("", "slot")?),
+            command: row.try_get("", "command")?,
+            attempts: row.try_get("", "attempt")?,
+            node: row.try_get("", "node")?,
+            outcome: row.try_get("", "outcome")?,
+            error: row.try_get("", "error")?,
+            begun: at(row.try_get("", "claimed")?),
+            completed: completed.map(at),
+        })
+    };
+    rows.iter().map(|row| read(row).map_err(error)).collect()
 }

@@ -11,37 +11,63 @@ macro_rules! fence {
 }
 
 pub(super) static TEXTS: Texts = Texts {
+    // A command that another claim has taken is gone; one whose claim was answered to nobody has its firing.
     claim: concat!(
         fence!(),
-        "i as (insert into leasehold_firing as old (cluster, artifact, slot, token, attempt, node) \
-         select $1, $2, $5, $3, 1, $6 from f \
-         on conflict (cluster, artifact, slot) do update set \
-         attempt = old.attempt + case when old.token < excluded.token then 1 else 0 end, \
-         token = excluded.token, node = excluded.node, claimed_at = now() \
-         where old.finished_at is null and old.token <= excluded.token returning attempt) \
+        "i as (insert into leasehold_firing as old (cluster, artifact, slot, command, ordinal, token, attempt, node) \
+         select $1, $2, $5, $6, $7, $3, 1, $8 from f where $6 = 0 \
+         or exists (select 1 from leasehold_command where id = $6 and cluster = $1 and artifact = $2) \
+         or exists (select 1 from leasehold_firing where cluster = $1 and artifact = $2 and slot = $5 and command = $6) \
+         on conflict (cluster, artifact, slot, command) do update set \
+         attempt = old.attempt + case when old.token < excluded.token or old.due is not null then 1 else 0 end, \
+         token = excluded.token, node = excluded.node, claimed_at = now(), due = null \
+         where old.finished_at is null and old.token <= excluded.token returning attempt), \
+         d as (delete from leasehold_command using f where id = $6 and cluster = $1 and artifact = $2) \
          select (select count(*) from f) as held, (select attempt from i) as attempt"
     ),
+    skip: concat!(
+        fence!(),
+        "i as (insert into leasehold_firing (cluster, artifact, slot, ordinal, token, attempt, node, finished_at, outcome) \
+         select $1, $2, $5, $6, $3, 0, $7, now(), 'skipped' from f on conflict do nothing) \
+         select (select count(*) from f) as held"
+    ),
     // `from f`: without it the update would run whether the lease is held or not.
+    retry: concat!(
+        fence!(),
+        "u as (update leasehold_firing r set due = $7, error = $8 from f where r.cluster = $1 and r.artifact = $2 \
+         and r.slot = $5 and r.command = $6 and r.token = $3 and r.finished_at is null returning 1) \
+         select (select count(*) from f) as held, (select count(*) from u) as written"
+    ),
     complete: concat!(
         fence!(),
-        "u as (update leasehold_firing r set finished_at = to_timestamp($6::bigint / 1000.0::float8), outcome = $7, \
-         error = $8 from f where r.cluster = $1 and r.artifact = $2 and r.slot = $5 and r.token = $3 \
+        "u as (update leasehold_firing r set finished_at = to_timestamp($7::bigint / 1000.0::float8), outcome = $8, \
+         error = $9 from f where r.cluster = $1 and r.artifact = $2 and r.slot = $5 and r.command = $6 and r.token = $3 \
          and r.finished_at is null returning 1) \
          select (select count(*) from f) as held, (select count(*) from u) as written"
     ),
+    refuse: concat!(
+        fence!(),
+        "d as (delete from leasehold_command using f where id = $5 and cluster = $1 and artifact = $2) \
+         select (select count(*) from f) as held"
+    ),
     trim: concat!(
         fence!(),
-        "old as (select slot from leasehold_firing where cluster = $1 and artifact = $2 and slot < $5 \
-         and finished_at is not null \
-         and slot < (select max(slot) from leasehold_firing where cluster = $1 and artifact = $2) \
+        "old as (select slot, command from leasehold_firing where cluster = $1 and artifact = $2 and slot < $5 \
+         and finished_at is not null and (command <> 0 \
+         or slot < (select max(slot) from leasehold_firing where cluster = $1 and artifact = $2 and command = 0)) \
          order by slot limit $6) \
          delete from leasehold_firing r using f, old where r.cluster = $1 and r.artifact = $2 and r.slot = old.slot \
-         returning 1::bigint as held"
+         and r.command = old.command returning 1::bigint as held"
     ),
     held: "select 1 from leasehold_lease where cluster = $1 and artifact = $2 and token = $3 and holder = $4",
-    unfinished: "select slot from leasehold_firing where cluster = $1 and artifact = $2 and finished_at is null \
-         and token < $3 order by slot limit $4",
-    last: "select slot, round(extract(epoch from finished_at) * 1000)::bigint as completed from leasehold_firing \
-         where cluster = $1 and artifact = $2 order by slot desc limit 1",
+    unfinished: "select slot, command, due from leasehold_firing where cluster = $1 and artifact = $2 \
+         and finished_at is null and token < $3 order by slot, command limit $4",
+    last: "select slot, round(extract(epoch from finished_at) * 1000)::bigint as completed, ordinal from leasehold_firing \
+         where cluster = $1 and artifact = $2 and command = 0 order by slot desc limit 1",
+    commands: "select id, verb from leasehold_command where cluster = $1 and artifact = $2 order by id limit 1",
     node: "select node_id from leasehold_node where session = $1",
+    history: "select slot, command, attempt, node, outcome, error, \
+         round(extract(epoch from claimed_at) * 1000)::bigint as claimed, \
+         round(extract(epoch from finished_at) * 1000)::bigint as finished from leasehold_firing \
+         where cluster = $1 and artifact = $2 order by slot desc, command desc limit $3",
 };

@@ -1,6 +1,7 @@
 //! Tasks on real nodes and real databases. Every test runs on each database of this build.
 
 mod misfires;
+mod policies;
 mod record;
 mod runs;
 

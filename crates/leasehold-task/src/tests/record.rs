@@ -3,11 +3,12 @@
 use leasehold_core::Error;
 use leasehold_core::lead::Lead;
 use leasehold_core::lease::Lease;
+use leasehold_core::name::ArtifactName;
 use leasehold_core::node::Node;
 use tokio::sync::mpsc;
 
 use super::{Cluster, next};
-use crate::claim::{Claim, Record};
+use crate::claim::{Claim, Key, Record};
 use crate::firing::Outcome;
 
 /// The record of the artifact `t`, on a node that must be kept.
@@ -27,6 +28,18 @@ async fn record(cluster: &Cluster) -> (Node, Lease, Record) {
     (node, lease, record)
 }
 
+fn slot(slot: i64) -> Key {
+    Key { slot, command: 0 }
+}
+
+async fn last(record: &Record) -> Option<(i64, Option<i64>)> {
+    record.last().await.unwrap().map(|last| (last.slot, last.completed))
+}
+
+async fn unfinished(record: &Record) -> Vec<i64> {
+    record.unfinished().await.unwrap().iter().map(|left| left.key.slot).collect()
+}
+
 async fn firing(cluster: &Cluster, slot: i64, token: i64, finished: bool) {
     let finished = if finished { "current_timestamp" } else { "null" };
     cluster
@@ -42,13 +55,17 @@ async fn a_slot_is_claimed_once_and_completed_once() {
     Cluster::on_each(async |cluster| {
         let (_node, _, record) = record(&cluster).await;
         assert_eq!(record.last().await.unwrap(), None);
-        assert_eq!(record.claim(1000).await.unwrap(), Claim::Taken(1));
-        assert_eq!(record.claim(1000).await.unwrap(), Claim::Taken(1), "the same claim, its answer lost");
-        assert_eq!(record.last().await.unwrap(), Some((1000, None)));
-        record.complete(1000, 1_795_507_200_007, &Outcome::Failed("no\0".to_owned())).await.unwrap();
-        record.complete(1000, 5, &Outcome::Succeeded).await.unwrap();
-        assert_eq!(record.last().await.unwrap(), Some((1000, Some(1_795_507_200_007))));
-        assert_eq!(record.claim(1000).await.unwrap(), Claim::Done);
+        assert_eq!(record.claim(slot(1000), 1).await.unwrap(), Claim::Taken(1));
+        assert_eq!(
+            record.claim(slot(1000), 1).await.unwrap(),
+            Claim::Taken(1),
+            "the same claim, its answer lost"
+        );
+        assert_eq!(last(&record).await, Some((1000, None)));
+        record.complete(slot(1000), 1_795_507_200_007, &Outcome::Failed("no\0".to_owned())).await.unwrap();
+        record.complete(slot(1000), 5, &Outcome::Succeeded).await.unwrap();
+        assert_eq!(last(&record).await, Some((1000, Some(1_795_507_200_007))));
+        assert_eq!(record.claim(slot(1000), 1).await.unwrap(), Claim::Done);
         assert_eq!(cluster.history().await, [(1000, 1, Some("failed".to_owned()))]);
         let rows = cluster.sql("select node, error from leasehold_firing where cluster = :c").await;
         assert_eq!(rows[0].try_get::<String>("", "node").unwrap(), "a");
@@ -64,11 +81,11 @@ async fn what_an_older_token_left_is_taken_over_oldest_first() {
         firing(&cluster, 1000, 1, false).await;
         firing(&cluster, 2000, 1, true).await;
         let (_node, _, record) = record(&cluster).await;
-        assert_eq!(record.unfinished().await.unwrap(), [1000, 3000]);
-        assert_eq!(record.claim(1000).await.unwrap(), Claim::Taken(2));
-        assert_eq!(record.claim(1000).await.unwrap(), Claim::Taken(2));
-        assert_eq!(record.claim(2000).await.unwrap(), Claim::Done);
-        assert_eq!(record.unfinished().await.unwrap(), [3000]);
+        assert_eq!(unfinished(&record).await, [1000, 3000]);
+        assert_eq!(record.claim(slot(1000), 1).await.unwrap(), Claim::Taken(2));
+        assert_eq!(record.claim(slot(1000), 1).await.unwrap(), Claim::Taken(2));
+        assert_eq!(record.claim(slot(2000), 1).await.unwrap(), Claim::Done);
+        assert_eq!(unfinished(&record).await, [3000]);
     })
     .await;
 }
@@ -79,19 +96,73 @@ async fn nothing_is_written_once_a_higher_token_was_granted() {
         firing(&cluster, 1000, 1, false).await;
         firing(&cluster, 500, 1, true).await;
         let (_node, lease, record) = record(&cluster).await;
-        assert_eq!(record.claim(2000).await.unwrap(), Claim::Taken(1));
+        assert_eq!(record.claim(slot(2000), 1).await.unwrap(), Claim::Taken(1));
         let next = lease.token().0 + 1;
         let grant = format!(
             "update leasehold_lease set token = {next}, holder = null where cluster = :c returning 1 as one"
         );
         assert_eq!(cluster.sql(&grant).await.len(), 1);
         let before = cluster.history().await;
-        for slot in [1000, 2000, 3000] {
-            assert!(matches!(record.claim(slot).await, Err(Error::Lost(_))), "slot {slot}");
+        for at in [1000, 2000, 3000] {
+            assert!(matches!(record.claim(slot(at), 1).await, Err(Error::Lost(_))), "slot {at}");
         }
-        assert!(matches!(record.complete(2000, 5, &Outcome::Succeeded).await, Err(Error::Lost(_))));
+        assert!(matches!(record.complete(slot(2000), 5, &Outcome::Succeeded).await, Err(Error::Lost(_))));
         assert!(matches!(record.trim(i64::MAX).await, Err(Error::Lost(_))));
         assert_eq!(cluster.history().await, before);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_attempt_is_put_off_and_claimed_again() {
+    Cluster::on_each(async |cluster| {
+        let (_node, _, record) = record(&cluster).await;
+        assert_eq!(record.claim(slot(1000), 7).await.unwrap(), Claim::Taken(1));
+        for _ in 0..2 {
+            record.retry(slot(1000), 5000, &Outcome::Failed("no".to_owned())).await.unwrap();
+        }
+        for _ in 0..2 {
+            assert_eq!(record.claim(slot(1000), 0).await.unwrap(), Claim::Taken(2), "and its answer lost");
+        }
+        record.complete(slot(1000), 6000, &Outcome::Succeeded).await.unwrap();
+        assert_eq!(record.last().await.unwrap().unwrap().fired, 7, "of its first claim");
+        record.skip(2000, 7).await.unwrap();
+        record.skip(2000, 7).await.unwrap();
+        let last = record.last().await.unwrap().unwrap();
+        assert_eq!((last.slot, last.fired), (2000, 7));
+        let skipped = Some("skipped".to_owned());
+        assert_eq!(cluster.history().await, [(1000, 2, Some("succeeded".to_owned())), (2000, 0, skipped)]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_taken_away_with_its_first_claim() {
+    Cluster::on_each(async |cluster| {
+        let (node, _, record) = record(&cluster).await;
+        let t = ArtifactName::new("t").unwrap();
+        assert_eq!(record.command().await.unwrap(), None);
+        node.control().fire_now(&t).await.unwrap();
+        node.control().command(&t, "dance", "{}").await.unwrap();
+        let (command, verb) = record.command().await.unwrap().unwrap();
+        assert_eq!(verb, "fire");
+        let key = Key { slot: 5000, command };
+        for _ in 0..2 {
+            assert_eq!(record.claim(key, 0).await.unwrap(), Claim::Taken(1), "also when the answer was lost");
+        }
+        assert_eq!(record.claim(Key { slot: 5001, command }, 0).await.unwrap(), Claim::Done, "once");
+        assert_eq!(
+            record.claim(slot(5000), 1).await.unwrap(),
+            Claim::Taken(1),
+            "a slot of the same moment is another one"
+        );
+        record.complete(key, 5100, &Outcome::Succeeded).await.unwrap();
+        let last = record.last().await.unwrap().unwrap();
+        assert_eq!((last.slot, last.fired), (5000, 1), "no command is a slot");
+        let (other, verb) = record.command().await.unwrap().unwrap();
+        assert_eq!(verb, "dance");
+        record.refuse(other).await.unwrap();
+        assert_eq!(record.command().await.unwrap(), None);
     })
     .await;
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::{Cluster, Seen, next, seen};
-use crate::Task;
+use crate::{Overlap, Task};
 
 const PERIOD: i64 = 100;
 
 fn every_100_ms() -> Task {
-    Task::fixed_rate("t", Duration::from_millis(100)).unwrap()
+    // What is late on a machine under load fires all the same.
+    Task::fixed_rate("t", Duration::from_millis(100)).unwrap().overlap(Overlap::Queue)
 }
 
 fn succeeded(rows: &[(i64, i64, Option<String>)]) -> bool {
@@ -205,7 +206,7 @@ async fn the_initial_delay_is_waited_once() {
         a.shutdown().await;
         let b = cluster.node("b", task()).await;
         let (first, _) = next(&mut inbox).await;
-        assert_eq!(value, format!("{{\"anchor\":{first}}}"));
+        assert!(value.starts_with(&format!("{{\"anchor\":{first},")), "{value}");
         b.shutdown().await;
     })
     .await;

@@ -1,0 +1,148 @@
+//! One firing: its attempts, the pauses between them, and what is recorded of each.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use leasehold_core::Error;
+use leasehold_core::artifact::ArtifactError;
+use leasehold_core::lease::Lease;
+
+use crate::claim::{Claim, Key, Record, Unfinished};
+use crate::config::TaskConfig;
+use crate::firing::{Firing, Outcome};
+use crate::retry::{until_revoked, while_valid};
+use crate::schedule::Interruption;
+
+/// Executes firings of one run.
+pub(crate) struct Executor<'a, H> {
+    pub(crate) config: &'a TaskConfig,
+    pub(crate) handler: &'a H,
+    pub(crate) lease: &'a Lease,
+    pub(crate) record: &'a Record,
+}
+
+/// How a firing ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) key: Key,
+    /// When; none if the run was asked to end before the next attempt, which is the next holder's.
+    pub(crate) completed: Option<i64>,
+}
+
+impl<H, F> Executor<'_, H>
+where
+    H: Fn(Firing) -> F + Sync,
+    F: Future<Output = Result<(), ArtifactError>> + Send,
+{
+    /// Now, by the database's wall clock, in milliseconds since 1970.
+    pub(crate) fn now(&self) -> i64 {
+        self.lease.schedule_clock().now().timestamp_millis()
+    }
+
+    /// Goes on with what earlier holders left unfinished, oldest first.
+    pub(crate) async fn take_over(&self) -> Result<(), Error> {
+        loop {
+            let left = until_revoked(self.lease, || self.record.unfinished()).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            for Unfinished { key, due } in left {
+                if self.lease.is_revoked() {
+                    return Ok(());
+                }
+                if due.is_some_and(|due| due > self.now()) && !self.sleep_until(due.unwrap_or_default()).await
+                {
+                    return Ok(());
+                }
+                let Claim::Taken(attempt) = until_revoked(self.lease, || self.record.claim(key, 0)).await?
+                else {
+                    continue;
+                };
+                if due.is_none() && self.config.interruption == Interruption::Drop {
+                    let now = self.now();
+                    while_valid(self.lease, || self.record.complete(key, now, &Outcome::Interrupted)).await?;
+                } else {
+                    self.execute(key, attempt).await?;
+                }
+            }
+        }
+    }
+
+    /// Calls the handler for a claimed firing, until it succeeds or has failed often enough, and records how it ended.
+    /// Revocation does not stop it; only another attempt is not begun.
+    pub(crate) async fn execute(&self, key: Key, mut attempt: u32) -> Result<Ended, Error> {
+        let at = self.instant(key.slot)?;
+        loop {
+            // The claim may have waited. Unfinished, the firing is the next holder's.
+            self.lease.check()?;
+            let outcome = self.handle(Firing::new(at, key.command, attempt, self.lease.clone())).await;
+            let now = self.now();
+            let again = self.config.retry.pause(attempt).filter(|_| outcome != Outcome::Succeeded);
+            self.tell(at, attempt, &outcome, again);
+            let Some(pause) = again else {
+                while_valid(self.lease, || self.record.complete(key, now, &outcome)).await?;
+                return Ok(Ended { key, completed: Some(now) });
+            };
+            let due = now.saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+            while_valid(self.lease, || self.record.retry(key, due, &outcome)).await?;
+            if !self.sleep_until(due).await {
+                return Ok(Ended { key, completed: None });
+            }
+            let Claim::Taken(next) = until_revoked(self.lease, || self.record.claim(key, 0)).await? else {
+                return Ok(Ended { key, completed: Some(self.now()) });
+            };
+            attempt = next;
+        }
+    }
+
+    /// False if the run was asked to end before.
+    async fn sleep_until(&self, due: i64) -> bool {
+        let left = u64::try_from(due.saturating_sub(self.now())).unwrap_or(0);
+        self.lease.unless_revoked(tokio::time::sleep(Duration::from_millis(left))).await.is_ok()
+    }
+
+    fn tell(&self, slot: DateTime<Utc>, attempt: u32, outcome: &Outcome, again: Option<Duration>) {
+        let artifact = &self.config.name;
+        match (outcome.error(), again) {
+            (None, _) => tracing::debug!(%artifact, %slot, attempt, "firing {}", outcome.name()),
+            (Some(error), None) => {
+                tracing::warn!(%artifact, %slot, attempt, error, "firing {}", outcome.name());
+            }
+            (Some(error), Some(pause)) => {
+                tracing::warn!(%artifact, %slot, attempt, error, ?pause, "firing {}; again", outcome.name());
+            }
+        }
+    }
+
+    async fn handle(&self, firing: Firing) -> Outcome {
+        // The call is inside: it may panic before it returns a future.
+        let handling = AssertUnwindSafe(async { (self.handler)(firing).await }).catch_unwind();
+        let ended = match self.config.timeout {
+            None => Ok(handling.await),
+            Some(timeout) => tokio::time::timeout(timeout, handling).await.map_err(|_| timeout),
+        };
+        match ended {
+            Ok(Ok(Ok(()))) => Outcome::Succeeded,
+            Ok(Ok(Err(error))) => Outcome::Failed(error.to_string()),
+            Ok(Err(panic)) => Outcome::Failed(panic_text(panic.as_ref())),
+            Err(timeout) => Outcome::TimedOut(format!("not done within {timeout:?}")),
+        }
+    }
+
+    fn instant(&self, slot: i64) -> Result<DateTime<Utc>, Error> {
+        DateTime::from_timestamp_millis(slot).ok_or_else(|| {
+            let problem =
+                format!("slot {slot} ms is out of the calendar; correct its checkpoint \"schedule\"");
+            Error::artifact(self.config.name.as_str(), problem)
+        })
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("with a value that is not text"))
+}
