@@ -7,12 +7,19 @@ use sea_orm_migration::sea_orm::{
 /// Eight bytes that spell the program, so that no other program's advisory lock is this one by accident.
 const LOCK: i64 = i64::from_be_bytes(*b"leaseh01");
 
+/// Of this schema: two of one server may be migrated at once. A name has 64 characters at most.
+const MYSQL_LOCK: &str = "concat('leasehold.', sha1(database()))";
+
 /// How one database runs migrations.
 pub(crate) struct Dialect {
     /// Begins the transaction that all pending migrations share: either all of them happen, or nothing.
     pub begin: TransactionOptions,
     /// Waits, inside the transaction, until no other process migrates. Bounded, so that a stopped migrator shows.
     pub lock: Option<String>,
+    /// Lets others migrate, where the end of the transaction does not.
+    pub unlock: Option<String>,
+    /// A change of the schema commits by itself: one that was interrupted left a part of it.
+    pub commits_changes: bool,
     /// Lists `(tbl, col)` of every table whose name starts with `leasehold_`.
     pub columns: &'static str,
     /// Makes the table of applied migrations; the columns are those that sea-orm-migration uses.
@@ -21,7 +28,7 @@ pub(crate) struct Dialect {
     pub applied: &'static str,
 }
 
-/// The dialect of `backend`. MySQL needs `get_lock` on a connection of its own, because its DDL commits.
+/// The dialect of `backend`.
 pub(crate) fn dialect(backend: DbBackend) -> Result<Dialect, DbErr> {
     match backend {
         DbBackend::Postgres => Ok(Dialect {
@@ -33,11 +40,28 @@ pub(crate) fn dialect(backend: DbBackend) -> Result<Dialect, DbErr> {
             lock: Some(format!(
                 "set local lock_timeout = '60s'; set local statement_timeout = '120s'; select pg_advisory_xact_lock({LOCK})"
             )),
+            unlock: None,
+            commits_changes: false,
             columns: "select c.relname::text as tbl, a.attname::text as col from pg_class c join pg_attribute a on a.attrelid = c.oid \
                       where c.relname like 'leasehold\\_%' and c.relkind in ('r', 'p', 'v', 'm', 'f') and pg_table_is_visible(c.oid) \
                       and a.attnum > 0 and not a.attisdropped",
             versions: "create table if not exists leasehold_migration (version varchar not null primary key, applied_at bigint not null)",
             applied: "insert into leasehold_migration (version, applied_at) values ('{}', extract(epoch from now())::bigint)",
+        }),
+        // The transaction only keeps one connection, which holds the lock: every change commits by itself.
+        DbBackend::MySql => Ok(Dialect {
+            begin: TransactionOptions::default(),
+            // An error, not a 0, when it cannot be had: the sub-select then has two rows.
+            lock: Some(format!(
+                "do (select 1 union all select 2 from dual where coalesce(get_lock({MYSQL_LOCK}, 60), 0) <> 1)"
+            )),
+            unlock: Some(format!("do release_lock({MYSQL_LOCK})")),
+            commits_changes: true,
+            columns: "select convert(table_name using utf8mb4) as tbl, convert(column_name using utf8mb4) as col \
+                      from information_schema.columns where table_schema = database() and table_name like 'leasehold\\_%'",
+            versions: "create table if not exists leasehold_migration (version varchar(255) not null primary key, \
+                       applied_at bigint not null)",
+            applied: "insert into leasehold_migration (version, applied_at) values ('{}', unix_timestamp())",
         }),
         DbBackend::Sqlite => Ok(Dialect {
             begin: TransactionOptions {
@@ -45,6 +69,8 @@ pub(crate) fn dialect(backend: DbBackend) -> Result<Dialect, DbErr> {
                 ..TransactionOptions::default()
             },
             lock: None, // BEGIN IMMEDIATE is the lock
+            unlock: None,
+            commits_changes: false,
             columns: "select m.name as tbl, c.name as col from sqlite_master m join pragma_table_info(m.name) c \
                       where m.type in ('table', 'view') and m.name like 'leasehold\\_%' escape '\\'",
             versions: "create table if not exists leasehold_migration (version text not null primary key, applied_at integer not null)",
@@ -57,7 +83,7 @@ pub(crate) fn dialect(backend: DbBackend) -> Result<Dialect, DbErr> {
 /// The error for a database that has no statements yet.
 pub(crate) fn unsupported(backend: DbBackend) -> DbErr {
     DbErr::Migration(format!(
-        "leasehold has no schema for {} yet; use PostgreSQL or SQLite",
+        "leasehold has no schema for {}; use PostgreSQL, MariaDB, MySQL or SQLite",
         backend.as_str()
     ))
 }

@@ -1,4 +1,4 @@
-//! The schema of leasehold as sea-orm migrations, for PostgreSQL and SQLite.
+//! The schema of leasehold as sea-orm migrations, for PostgreSQL, MariaDB, MySQL and SQLite.
 //!
 //! [`up`] is what programs call: it takes a lock of its own, so that any number of them may start at once.
 //! [`script`] is what a database administrator runs by hand, where nodes have no right to change the schema;

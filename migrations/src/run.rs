@@ -48,7 +48,8 @@ async fn all_models<C: ConnectionTrait>(db: &C) -> Result<Vec<seaql_migrations::
         .collect()
 }
 
-/// Applies what is pending, all of it or nothing, and tells the state from before.
+/// Applies what is pending, all of it or nothing, and tells the state from before. On MariaDB and MySQL, which commit each
+/// change of a schema by itself, an interrupted call leaves a part that the next one completes.
 ///
 /// Runs under a lock of its own: several processes may call it at once. Where nothing is pending it writes nothing,
 /// so that a node without the right to change the schema starts on one that was prepared for it. Not to be cancelled.
@@ -75,6 +76,9 @@ pub async fn up(db: &DatabaseConnection) -> Result<SchemaState, MigrateError> {
             migration.up(&SchemaManager::new(&txn)).await?;
             txn.execute_unprepared(&dialect.applied.replace("{}", migration.name())).await?;
         }
+    }
+    if let Some(unlock) = &dialect.unlock {
+        txn.execute_unprepared(unlock).await?;
     }
     txn.commit().await?;
     Ok(before)

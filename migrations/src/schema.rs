@@ -115,7 +115,8 @@ impl SchemaState {
 /// [`MigrateError::Foreign`] when a table of another program has one of our names.
 pub async fn state(db: &impl ConnectionTrait) -> Result<SchemaState, MigrateError> {
     let backend = db.get_database_backend();
-    let rows = db.query_all_raw(Statement::from_string(backend, dialect(backend)?.columns)).await?;
+    let dialect = dialect(backend)?;
+    let rows = db.query_all_raw(Statement::from_string(backend, dialect.columns)).await?;
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for row in rows {
         found.entry(row.try_get("", "tbl")?).or_default().insert(row.try_get("", "col")?);
@@ -143,6 +144,7 @@ pub async fn state(db: &impl ConnectionTrait) -> Result<SchemaState, MigrateErro
         for (table, columns) in *tables {
             match (found.get(*table), done) {
                 (Some(has), true) => lacks(table, has, columns)?,
+                (Some(has), false) if dialect.commits_changes => lacks(table, has, columns)?,
                 (Some(_), false) => {
                     return Err(foreign(
                         table,

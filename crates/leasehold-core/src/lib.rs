@@ -13,8 +13,8 @@
 //! | [`store`] | the database: dialects, fences, checkpoints, the audit trail |
 //! | [`timing`], [`clock`], [`schedule_clock`] | durations that fit together, monotonic time, the time of schedules |
 
-#[cfg(not(any(feature = "sqlite", feature = "postgres")))]
-compile_error!("leasehold needs a database: enable its feature `sqlite`, `postgres` or both");
+#[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "mysql")))]
+compile_error!("leasehold needs a database: enable its feature `sqlite`, `postgres` or `mysql`");
 
 pub mod artifact;
 pub mod clock;

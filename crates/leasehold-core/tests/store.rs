@@ -1,4 +1,5 @@
-//! What the store promises, on SQLite always, and with the feature `test-postgres` on a real PostgreSQL.
+//! What the store promises, on SQLite always, and with the features `test-postgres`, `test-mariadb` and `test-mysql` on real
+//! servers.
 
 // Helpers outside of test functions may fail like tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -21,17 +22,19 @@ mod schema;
 macro_rules! on_each_database {
     ($($case:path => $name:ident),* $(,)?) => {
         #[cfg(feature = "sqlite")]
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                $case(super::bed::Bed::sqlite().await).await;
-            })*
-        }
+        on_each_database!(sqlite: $($case => $name),*);
         #[cfg(feature = "test-postgres")]
-        mod postgres {
+        on_each_database!(postgres: $($case => $name),*);
+        #[cfg(feature = "test-mariadb")]
+        on_each_database!(mariadb: $($case => $name),*);
+        #[cfg(feature = "test-mysql")]
+        on_each_database!(mysql: $($case => $name),*);
+    };
+    ($database:ident: $($case:path => $name:ident),*) => {
+        mod $database {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                $case(super::bed::Bed::postgres().await).await;
+                $case(super::bed::Bed::$database().await).await;
             })*
         }
     };

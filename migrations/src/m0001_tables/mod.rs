@@ -14,6 +14,7 @@ pub(crate) const NAME: &str = "leasehold_0001_tables";
 pub(crate) fn sql(backend: DbBackend) -> Result<&'static str, DbErr> {
     match backend {
         DbBackend::Postgres => Ok(include_str!("postgres.sql")),
+        DbBackend::MySql => Ok(include_str!("mysql.sql")),
         DbBackend::Sqlite => Ok(include_str!("sqlite.sql")),
         _ => Err(unsupported(backend)),
     }

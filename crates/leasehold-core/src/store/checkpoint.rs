@@ -1,6 +1,6 @@
 //! Progress of an artifact, kept with its lease: written only while the lease is held.
 
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbBackend};
 
 use super::dialect;
 use super::error::StoreError;
@@ -42,12 +42,15 @@ pub async fn put<C: ConnectionTrait>(
     }
     let backend = db.get_database_backend();
     let statement = dialect::of(backend)?.put_checkpoint(key, name, value);
-    let rows = db.query_all_raw(statement).await;
-    let rows = rows.map_err(|e| fenced_error(backend, OPERATION, key, e))?;
-    match rows.first().map(|row| rows::get::<i64>(row, "held")).transpose()? {
-        Some(held) if held > 0 => Ok(()),
-        _ => Err(lost(OPERATION, key)),
-    }
+    let error = |e| fenced_error(backend, OPERATION, key, e);
+    let held = if backend == DbBackend::MySql {
+        db.execute_raw(statement).await.map_err(error)?.rows_affected() > 0
+    } else {
+        let rows = db.query_all_raw(statement).await.map_err(error)?;
+        let held = rows.first().map(|row| rows::get::<i64>(row, "held")).transpose()?;
+        held.is_some_and(|held| held > 0)
+    };
+    if held { Ok(()) } else { Err(lost(OPERATION, key)) }
 }
 
 /// Reads a checkpoint. Needs no lease.

@@ -35,7 +35,8 @@ pub(crate) trait Dialect: Send + Sync {
     /// A statement that locks the lease until the transaction ends, and matches or returns no row if it is lost.
     fn fence(&self, key: &LeaseKey, remaining: Duration) -> Statement;
 
-    /// A statement that returns, as `held`, 0 if the lease is lost, else writes the checkpoint.
+    /// A statement that writes the checkpoint if the lease is held. It returns `held`, 0 if the lease is lost; on MariaDB
+    /// and MySQL, where an insert returns no row, it affects none then.
     fn put_checkpoint(&self, key: &LeaseKey, name: &str, value: &str) -> Statement;
 
     /// A statement that returns `token` and `value` of a checkpoint.
@@ -66,6 +67,8 @@ pub(crate) fn of(backend: DbBackend) -> Result<&'static dyn Dialect, StoreError>
     match backend {
         #[cfg(feature = "postgres")]
         DbBackend::Postgres => Ok(&super::postgres::Postgres),
+        #[cfg(feature = "mysql")]
+        DbBackend::MySql => Ok(&super::mysql::MySql),
         #[cfg(feature = "sqlite")]
         DbBackend::Sqlite => Ok(&super::sqlite::Sqlite),
         other => Err(StoreError::new(
@@ -79,7 +82,8 @@ pub(crate) fn of(backend: DbBackend) -> Result<&'static dyn Dialect, StoreError>
 fn remedy(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => "enable its feature `postgres`",
+        DbBackend::MySql => "enable its feature `mysql`",
         DbBackend::Sqlite => "enable its feature `sqlite`",
-        _ => "use PostgreSQL (feature `postgres`) or SQLite (feature `sqlite`)",
+        _ => "use PostgreSQL (feature `postgres`), MariaDB or MySQL (`mysql`) or SQLite (`sqlite`)",
     }
 }

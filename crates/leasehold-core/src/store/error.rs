@@ -105,7 +105,7 @@ impl StoreError {
 fn kind_of(backend: DbBackend, error: &sea_orm::SqlxError) -> ErrorKind {
     use sea_orm::SqlxError as E;
     match error {
-        E::Database(e) => match (e.code(), dialect::of(backend)) {
+        E::Database(e) => match (code_of(e.as_ref()), dialect::of(backend)) {
             (Some(code), Ok(dialect)) => dialect.classify(&code, e.message()),
             _ => ErrorKind::Other,
         },
@@ -115,6 +115,15 @@ fn kind_of(backend: DbBackend, error: &sea_orm::SqlxError) -> ErrorKind {
         E::Configuration(_) => ErrorKind::Invalid,
         _ => ErrorKind::Other,
     }
+}
+
+/// The code by which a dialect knows an error. MariaDB and MySQL give one SQLSTATE to most of theirs: the number tells.
+pub(super) fn code_of(error: &dyn sea_orm::sqlx::error::DatabaseError) -> Option<String> {
+    #[cfg(feature = "mysql")]
+    if let Some(error) = error.try_downcast_ref::<sea_orm::sqlx::mysql::MySqlDatabaseError>() {
+        return Some(error.number().to_string());
+    }
+    error.code().map(std::borrow::Cow::into_owned)
 }
 
 impl fmt::Display for StoreError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, RuntimeErr};
 
 use super::dialect;
-use super::error::{ErrorKind, StoreError};
+use super::error::{ErrorKind, StoreError, code_of};
 use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::ids::{SessionId, Token};
 
@@ -25,7 +25,8 @@ pub struct LeaseKey {
 /// Fences a transaction: after `Ok` it commits before any higher token is granted, or not at all.
 ///
 /// Call it last before the commit, because until then the lease cannot move on. On PostgreSQL the server ends the
-/// transaction if its client falls silent for `remaining`, the trust that is left. On SQLite the transaction should have
+/// transaction if its client falls silent for `remaining`, the trust that is left; MariaDB and MySQL have no such limit
+/// but the connection's own. On SQLite the transaction should have
 /// begun IMMEDIATE: a deferred one that has read may fail here with [`ErrorKind::Conflict`].
 ///
 /// # Errors
@@ -43,7 +44,9 @@ pub async fn fence<C: ConnectionTrait>(
     let error = |e| fenced_error(backend, OPERATION, key, e);
     // On SQLite the fence is an update, which returns no row.
     let held = match backend {
-        DbBackend::Postgres => txn.query_one_raw(statement).await.map_err(error)?.is_some(),
+        DbBackend::Postgres | DbBackend::MySql => {
+            txn.query_one_raw(statement).await.map_err(error)?.is_some()
+        }
         _ => txn.execute_raw(statement).await.map_err(error)?.rows_affected() > 0,
     };
     if held { Ok(()) } else { Err(lost(OPERATION, key)) }
@@ -69,7 +72,7 @@ pub(super) fn fenced_error(
 ) -> StoreError {
     let code = match &error {
         DbErr::Exec(RuntimeErr::SqlxError(e)) | DbErr::Query(RuntimeErr::SqlxError(e)) => {
-            e.as_database_error().and_then(|e| e.code())
+            e.as_database_error().and_then(code_of)
         }
         _ => None,
     };

@@ -1,4 +1,4 @@
-//! Sets of rows as one JSON parameter, so that no statement depends on how many there are. Both databases read the
+//! Sets of rows as one JSON parameter, so that no statement depends on how many there are. All databases read the
 //! same keys: `a` artifact, `t` token, `g` session.
 
 use std::collections::BTreeMap;
@@ -10,8 +10,15 @@ use crate::name::ArtifactName;
 use crate::protocol::ids::{SessionId, Token};
 use crate::protocol::request::{Deployed, Grant, Handover, KeepOut};
 
+/// What is null is left out: MySQL reads a JSON null as a text, or not at all.
 fn array(rows: impl Iterator<Item = Value>) -> String {
-    Value::Array(rows.collect()).to_string()
+    let without_nulls = rows.map(|mut row| {
+        if let Value::Object(fields) = &mut row {
+            fields.retain(|_, value| !value.is_null());
+        }
+        row
+    });
+    Value::Array(without_nulls.collect()).to_string()
 }
 
 pub(super) fn grants(rows: &[Grant]) -> String {

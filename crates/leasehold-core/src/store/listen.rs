@@ -24,12 +24,12 @@ impl Listener {
         const OPERATION: &str = "listen";
         let options = match &target.place {
             Place::Postgres(options) => (**options).clone(),
-            #[cfg(feature = "sqlite")]
-            Place::Sqlite(_) => {
+            #[allow(unreachable_patterns, reason = "the only kind of database of this build, perhaps")]
+            _ => {
                 return Err(StoreError::new(
                     super::ErrorKind::Invalid,
                     OPERATION,
-                    "SQLite has no notifications: poll it",
+                    "only PostgreSQL has notifications: poll",
                 ));
             }
         };

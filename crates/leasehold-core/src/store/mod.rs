@@ -2,7 +2,7 @@
 //!
 //! [`Target`] says where, [`inspect`] refuses what cannot carry leases, [`migrate`] brings the schema up to date, and a
 //! [`Link`] is one connection that executes [`Request`](crate::protocol::request::Request)s. What differs between
-//! databases is in `postgres` and `sqlite`, behind the seam in `dialect`.
+//! databases is in `postgres`, `mysql` and `sqlite`, behind the seam in `dialect`.
 
 pub mod audit;
 pub mod checkpoint;
@@ -14,6 +14,8 @@ mod json;
 mod link;
 #[cfg(feature = "postgres")]
 mod listen;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;

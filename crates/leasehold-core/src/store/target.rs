@@ -21,10 +21,13 @@ pub(crate) enum Place {
     Sqlite(Box<sea_orm::sqlx::sqlite::SqliteConnectOptions>),
     #[cfg(feature = "postgres")]
     Postgres(Box<sea_orm::sqlx::postgres::PgConnectOptions>),
+    #[cfg(feature = "mysql")]
+    MySql(Box<sea_orm::sqlx::mysql::MySqlConnectOptions>),
 }
 
 impl Target {
-    /// From `sqlite://path/to/file.db` or `postgres://user:password@host:port/database`.
+    /// From `sqlite://path/to/file.db`, `postgres://user:password@host:port/database`, or the same with `mysql` or
+    /// `mariadb`.
     ///
     /// A SQLite file that does not exist is created, unless the URL has a `mode`; its folder must exist. A path
     /// after two slashes is relative (`sqlite://data.db`), after three absolute (`sqlite:///var/data.db`).
@@ -37,12 +40,9 @@ impl Target {
         match scheme {
             "sqlite" => Self::sqlite_url(url),
             "postgres" | "postgresql" => Self::postgres_url(url),
-            "mysql" | "mariadb" => Err(invalid(format!(
-                "{scheme} is not supported by this version of leasehold; use PostgreSQL (feature `postgres`) or SQLite \
-                 (feature `sqlite`)"
-            ))),
+            "mysql" | "mariadb" => Self::mysql_url(url),
             _ => Err(invalid(
-                "the database URL has no known scheme; it starts with sqlite:// or postgres://".to_owned(),
+                "the database URL has no known scheme; it starts with sqlite://, postgres://, mysql:// or mariadb://".to_owned(),
             )),
         }
     }
@@ -65,6 +65,11 @@ impl Target {
                 let options = super::postgres::with_search_path_of(db, options).await?;
                 Ok(Self { place: Place::Postgres(Box::new(options)) })
             }
+            #[cfg(feature = "mysql")]
+            DbBackend::MySql => {
+                let options = (*db.get_mysql_connection_pool().connect_options()).clone();
+                Ok(Self { place: Place::MySql(Box::new(options)) })
+            }
             other => Err(match super::dialect::of(other) {
                 Err(error) => error,
                 Ok(_) => {
@@ -81,6 +86,8 @@ impl Target {
             Place::Sqlite(_) => DbBackend::Sqlite,
             #[cfg(feature = "postgres")]
             Place::Postgres(_) => DbBackend::Postgres,
+            #[cfg(feature = "mysql")]
+            Place::MySql(_) => DbBackend::MySql,
         }
     }
 
@@ -145,6 +152,31 @@ impl Target {
         Ok(Self { place: Place::Postgres(Box::new(options)) })
     }
 
+    #[cfg(feature = "mysql")]
+    fn mysql_url(url: &str) -> Result<Self, StoreError> {
+        let rest = url.split_once(':').map_or("", |(_, rest)| rest);
+        // What the parser says may quote parts of the URL: its text is left out.
+        let options =
+            format!("mysql:{rest}").parse::<sea_orm::sqlx::mysql::MySqlConnectOptions>().map_err(|_| {
+                StoreError::new(
+                    ErrorKind::Invalid,
+                    "open",
+                    "the MariaDB or MySQL URL cannot be read; it looks like mysql://user:password@host:3306/database, with special \
+                     characters of the password percent-encoded",
+                )
+            })?;
+        Ok(Self { place: Place::MySql(Box::new(options)) })
+    }
+
+    #[cfg(not(feature = "mysql"))]
+    fn mysql_url(_: &str) -> Result<Self, StoreError> {
+        Err(StoreError::new(
+            ErrorKind::Invalid,
+            "open",
+            "leasehold was built without support for MariaDB and MySQL: enable its feature `mysql`",
+        ))
+    }
+
     #[cfg(not(feature = "postgres"))]
     fn postgres_url(_: &str) -> Result<Self, StoreError> {
         Err(StoreError::new(
@@ -178,6 +210,14 @@ impl fmt::Display for Target {
                     None => write!(f, "postgres://{}:{}/{database}", o.get_host(), o.get_port()),
                 }
             }
+            #[cfg(feature = "mysql")]
+            Place::MySql(o) => {
+                let database = o.get_database().unwrap_or_default();
+                match o.get_socket() {
+                    Some(socket) => write!(f, "mysql://{}/{database}", socket.display()),
+                    None => write!(f, "mysql://{}:{}/{database}", o.get_host(), o.get_port()),
+                }
+            }
         }
     }
 }
@@ -202,8 +242,11 @@ mod tests {
             assert!(refused(url).contains("use a file"), "{url}");
         }
         assert!(refused("sqlite://x.db?mode=ro").contains("mode=rw"));
-        assert!(refused("mysql://u:secret@h/d").contains("not supported"));
-        assert!(refused("oracle://u:secret@h/d").contains("sqlite:// or postgres://"));
+        #[cfg(not(feature = "mysql"))]
+        assert!(refused("mysql://u:secret@h/d").contains("feature `mysql`"));
+        #[cfg(feature = "mysql")]
+        assert_eq!(refused("mariadb://u:secret@h/d"), "accepted mysql://h:3306/d");
+        assert!(refused("oracle://u:secret@h/d").contains("sqlite://, postgres://"));
         assert!(!refused("oracle://u:secret@h/d").contains("secret"));
     }
 

@@ -66,6 +66,30 @@ impl Bed {
         format!("{url}{separator}options=-c%20search_path%3D{schema}")
     }
 
+    #[cfg(feature = "test-mariadb")]
+    pub(crate) async fn mariadb() -> Self {
+        Self::new(Self::database("LEASEHOLD_TEST_MARIADB").await, None).await
+    }
+
+    #[cfg(feature = "test-mysql")]
+    pub(crate) async fn mysql() -> Self {
+        Self::new(Self::database("LEASEHOLD_TEST_MYSQL").await, None).await
+    }
+
+    /// A database of its own on the server that the environment names.
+    #[cfg(any(feature = "test-mariadb", feature = "test-mysql"))]
+    pub(crate) async fn database(variable: &str) -> String {
+        let url = std::env::var(variable).unwrap_or_else(|_| {
+            panic!("{variable} must name a server; run `scripts/test`, which starts one")
+        });
+        let name = format!("t{}", Uuid::now_v7().simple());
+        let link = Link::open(&Target::from_url(&url).unwrap()).await.unwrap();
+        link.connection().execute_unprepared(&format!("create database {name}")).await.unwrap();
+        let (server, rest) = url.rsplit_once('/').unwrap();
+        let options = rest.split_once('?').map_or(String::new(), |(_, options)| format!("?{options}"));
+        format!("{server}/{name}{options}")
+    }
+
     async fn new(url: String, folder: Option<tempfile::TempDir>) -> Self {
         let target = Target::from_url(&url).unwrap();
         migrate(&target).await.unwrap();

@@ -94,8 +94,12 @@ pub(crate) async fn a_target_comes_from_a_connection(bed: Bed) {
     let users = Link::open(&Target::from_url(&bed.url).unwrap()).await.unwrap();
     let target = Target::from_connection(users.connection()).await.unwrap();
     let found = inspect(&target).await.unwrap();
-    let server = if target.backend() == DbBackend::Postgres { "PostgreSQL" } else { "SQLite" };
-    assert!(found.server.starts_with(server), "{found:?}");
+    let servers: &[&str] = match target.backend() {
+        DbBackend::Postgres => &["PostgreSQL"],
+        DbBackend::MySql => &["MariaDB", "MySQL"],
+        _ => &["SQLite"],
+    };
+    assert!(servers.iter().any(|server| found.server.starts_with(server)), "{found:?}");
     let link = Link::open(&target).await.unwrap();
     link.connection().execute_unprepared("select 1").await.unwrap();
     let open = Request::Open { node: node("n1"), max_ttl: Duration::from_secs(5) };

@@ -38,6 +38,12 @@ impl Cluster {
                 std::env::var("LEASEHOLD_TEST_POSTGRES").expect("LEASEHOLD_TEST_POSTGRES names a server");
             test(Cluster::open(url, None).await).await;
         }
+        #[cfg(feature = "test-mariadb")]
+        test(Cluster::open(std::env::var("LEASEHOLD_TEST_MARIADB").expect("it names a server"), None).await)
+            .await;
+        #[cfg(feature = "test-mysql")]
+        test(Cluster::open(std::env::var("LEASEHOLD_TEST_MYSQL").expect("it names a server"), None).await)
+            .await;
     }
 
     async fn open(url: String, folder: Option<tempfile::TempDir>) -> Self {

@@ -1,0 +1,179 @@
+//! Connections of our own, and what is checked on them.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use sea_orm::sqlx::{self, Connection, Row};
+use sea_orm::{DatabaseConnection, SqlxMySqlConnector};
+
+use super::BACKEND;
+use crate::store::error::{ErrorKind, StoreError};
+use crate::store::inspect::Findings;
+
+/// How long a connection may take, and how long a call waits for the one before it.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// At the default, REPEATABLE READ, statements lock gaps, and nodes that join at once block each other. The timeout bounds
+/// how long one call waits behind a fenced lease.
+const SETTINGS: [&str; 2] =
+    ["set session transaction isolation level read committed", "set session innodb_lock_wait_timeout = 1"];
+
+/// The start of the server shows in the nonce: a start empties that table. The rest tells its copies apart.
+const LIVE: &str = "(select concat_ws('/', coalesce(@@hostname, ''), @@port, @@server_id, nonce) from leasehold_life where id = 1)";
+const LIVE_MYSQL: &str = "(select concat_ws('/', @@server_uuid, coalesce(@@hostname, ''), @@port, @@server_id, nonce) \
+                          from leasehold_life where id = 1)";
+
+fn quiet(options: MySqlConnectOptions) -> MySqlConnectOptions {
+    sqlx::ConnectOptions::disable_statement_logging(options.charset("utf8mb4").collation("utf8mb4_bin"))
+}
+
+/// A pool of one connection, which is made when it is first used.
+fn pool(options: MySqlConnectOptions) -> MySqlPool {
+    MySqlPoolOptions::new()
+        .max_connections(1)
+        .min_connections(0)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(CONNECT)
+        // A round trip before every renewal would cost more than the rare error that it avoids.
+        .test_before_acquire(false)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                for setting in SETTINGS {
+                    sqlx::query(setting).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+        .connect_lazy_with(quiet(options))
+}
+
+/// A pool for plugins' fenced writes: connects when it is used, and lets idle connections go.
+pub(super) fn work(options: MySqlConnectOptions, connections: u32) -> MySqlPool {
+    MySqlPoolOptions::new()
+        .max_connections(connections)
+        .min_connections(0)
+        .idle_timeout(CONNECT * 12)
+        .acquire_timeout(CONNECT)
+        .after_connect(|connection, _| {
+            Box::pin(async move { sqlx::query(SETTINGS[0]).execute(&mut *connection).await.map(drop) })
+        })
+        .connect_lazy_with(quiet(options))
+}
+
+/// One connection outside of any pool: a pool hides why it could not connect.
+async fn probe(options: &MySqlConnectOptions) -> Result<MySqlConnection, StoreError> {
+    match tokio::time::timeout(CONNECT, MySqlConnection::connect_with(&quiet(options.clone()))).await {
+        Ok(done) => done.map_err(|e| StoreError::sqlx(BACKEND, "connect", &e)),
+        Err(_) => Err(StoreError::new(
+            ErrorKind::Unreachable,
+            "connect",
+            format!("{}:{} did not answer within {CONNECT:?}", options.get_host(), options.get_port()),
+        )),
+    }
+}
+
+pub(super) async fn open(
+    options: MySqlConnectOptions,
+) -> Result<(DatabaseConnection, &'static str), StoreError> {
+    let mut probe = probe(&options).await?;
+    let server = refuse_read_only(&mut probe).await?;
+    let _ = probe.close().await;
+    let pool = pool(options);
+    // Connects now, so that the first call need not.
+    pool.acquire().await.map_err(|e| StoreError::sqlx(BACKEND, "connect", &e))?;
+    let live = if server.is_mariadb() { LIVE } else { LIVE_MYSQL };
+    Ok((SqlxMySqlConnector::from_sqlx_mysql_pool(pool), live))
+}
+
+struct Server {
+    version: String,
+}
+
+impl Server {
+    fn is_mariadb(&self) -> bool {
+        self.version.to_ascii_lowercase().contains("mariadb")
+    }
+
+    /// Major and minor version.
+    fn release(&self) -> (u32, u32) {
+        let mut parts =
+            self.version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+    }
+}
+
+async fn refuse_read_only(connection: &mut MySqlConnection) -> Result<Server, StoreError> {
+    let column = |e| StoreError::sqlx(BACKEND, "inspect", &e);
+    let row = sqlx::query("select version(), cast(@@global.read_only as signed)");
+    let row = row.fetch_one(connection).await.map_err(column)?;
+    if row.try_get::<i64, _>(1).map_err(column)? != 0 {
+        return Err(StoreError::new(
+            ErrorKind::ReadOnly,
+            "inspect",
+            "the server is read-only (@@global.read_only is on), as replicas are; connect to the primary, for example with a \
+             host name that follows it",
+        ));
+    }
+    Ok(Server { version: row.try_get(0).map_err(column)? })
+}
+
+pub(super) async fn inspect(options: MySqlConnectOptions) -> Result<Findings, StoreError> {
+    let column = |e| StoreError::sqlx(BACKEND, "inspect", &e);
+    let refuse = |kind, message: String| Err(StoreError::new(kind, "inspect", message));
+    let mut connection = probe(&options).await?;
+    let server = refuse_read_only(&mut connection).await?;
+    let (name, oldest) = if server.is_mariadb() { ("MariaDB", (10, 11)) } else { ("MySQL", (8, 0)) };
+    if server.release() < oldest {
+        let (major, minor) = oldest;
+        let version = &server.version;
+        return refuse(
+            ErrorKind::Invalid,
+            format!("{name} {version} is too old; leasehold needs {major}.{minor} or newer"),
+        );
+    }
+    let sql = "select cast(@@global.log_bin as signed), cast(@@session.binlog_format as char), \
+               cast(@@global.innodb_flush_log_at_trx_commit as signed), database()";
+    let row = sqlx::query(sql).fetch_one(&mut connection).await.map_err(column)?;
+    let (logs, format): (i64, String) = (row.try_get(0).map_err(column)?, row.try_get(1).map_err(column)?);
+    if logs != 0 && format.eq_ignore_ascii_case("statement") {
+        return refuse(
+            ErrorKind::Invalid,
+            "binlog_format is STATEMENT: the server then refuses writes at READ COMMITTED, which leasehold needs; set \
+             binlog_format = ROW or MIXED"
+                .to_owned(),
+        );
+    }
+    if row.try_get::<i64, _>(2).map_err(column)? == 0 {
+        return refuse(
+            ErrorKind::NotDurable,
+            "innodb_flush_log_at_trx_commit is 0: the server acknowledges commits that a crash loses, and with them leases; set \
+             it to 1"
+                .to_owned(),
+        );
+    }
+    if row.try_get::<Option<String>, _>(3).map_err(column)?.is_none() {
+        return refuse(
+            ErrorKind::Invalid,
+            "the URL names no database; it looks like mysql://user:password@host:3306/database".to_owned(),
+        );
+    }
+    let _ = connection.close().await;
+    Ok(Findings { server: format!("{name} {}", server.version) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_servers_and_releases_apart() {
+        let of = |version: &str| {
+            let server = Server { version: version.to_owned() };
+            (server.is_mariadb(), server.release())
+        };
+        assert_eq!(of("10.11.19-MariaDB-0+deb12u1"), (true, (10, 11)));
+        assert_eq!(of("8.0.15"), (false, (8, 0)));
+        assert_eq!(of("8.4.3-commercial"), (false, (8, 4)));
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads, each one snapshot; and the renewal, which is followed by one.
+
+use sea_orm::{QueryResult, Value};
+
+use super::{MySqlWire, execute};
+use crate::name::ClusterName;
+use crate::protocol::request::{Answer, Request, Scope};
+use crate::store::error::StoreError;
+use crate::store::{json, rows};
+
+macro_rules! cluster_columns {
+    () => {
+        "c.revision, c.term, c.leader, c.incarnation, c.epoch, c.max_ttl_ms, c.min_program, c.formed"
+    };
+}
+
+/// A view of cluster `?1`.
+macro_rules! view {
+    ($and:literal) => {
+        concat!(
+            "select ",
+            cluster_columns!(),
+            ", LIVE as live, cast(floor(unix_timestamp(sysdate(3)) * 1000) as signed) as wall_ms, \
+             n.session, n.node_id, n.beat, n.pass, n.ttl_ms, (n.draining or exists (select 1 from leasehold_exclusion x \
+             where x.cluster = n.cluster and x.node_id = n.node_id)) as draining, n.evicted, n.deployment, n.labels \
+             from leasehold_cluster c left join leasehold_node n on n.cluster = c.name",
+            $and,
+            " where c.name = ?1 order by n.session"
+        )
+    };
+}
+
+const VIEW_ALL: &str = view!("");
+/// The leader and the two oldest other sessions; and whoever asks, `?2`, if that is a session.
+const VIEW_HEADS: &str = view!(
+    " and (n.session = c.leader or n.session = ?2 or n.session in (select session from (select h.session \
+     from leasehold_node h where h.cluster = ?1 and not (h.session <=> (select leader from leasehold_cluster where name = ?1)) \
+     order by h.session limit 2) heads))"
+);
+const OPEN: &str = view!(" and n.node_id = ?2");
+
+/// The clock in the epoch guards against a schema that was dropped and made anew.
+const CREATE: &str = "insert into leasehold_cluster (name, revision, term, incarnation, epoch, max_ttl_ms) \
+     select ?1, 1, 0, LIVE, cast(floor((unix_timestamp(sysdate(3)) - 1577836800) * 10) as signed), ?2 from dual \
+     on duplicate key update name = name";
+
+const LIVE_AT_ALL: &str =
+    "insert into leasehold_life (id, nonce) values (1, uuid()) on duplicate key update id = id";
+
+const RENEW: &str = "update leasehold_node set beat = ?3, pass = ?4 where session = ?2 and cluster = ?1 and beat < ?3 \
+     and not evicted and LIVE = ?5";
+
+const HELD: &str = concat!(
+    "select ",
+    cluster_columns!(),
+    ", l.artifact, l.token, a.desired, a.target, coalesce((select max(m.id) from leasehold_command m \
+     where m.cluster = l.cluster and m.artifact = l.artifact), 0) as command from leasehold_cluster c \
+     left join (leasehold_lease l join leasehold_artifact a on a.cluster = l.cluster and a.name = l.artifact) \
+     on l.cluster = c.name and l.holder = ?2 where c.name = ?1 order by l.artifact"
+);
+
+const LEASES: &str = concat!(
+    "select ",
+    cluster_columns!(),
+    ", l.artifact, l.holder, l.token, a.desired, a.placement, a.fingerprint, a.preferred, a.target from leasehold_cluster c \
+     left join (leasehold_lease l join leasehold_artifact a on a.cluster = l.cluster and a.name = l.artifact) \
+     on l.cluster = c.name where c.name = ?1 order by l.artifact"
+);
+
+const DEPLOYMENTS: &str = "select d.hash, d.artifact, d.kind, d.fingerprint, d.placement from leasehold_deployment d \
+     join json_table(?2, '$[*]' columns (g char(36) path '$.g')) w on d.hash = unhex(replace(w.g, '-', '')) where d.cluster = ?1";
+
+const KEEP_OUTS: &str = "select artifact, session, failures, until_beat, error from leasehold_keepout where cluster = ?1 \
+                         order by artifact, session";
+
+/// In place of a session that asks.
+const NOBODY: Value = Value::Bytes(None);
+
+fn view_of(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Everyone => VIEW_ALL,
+        Scope::Heads => VIEW_HEADS,
+    }
+}
+
+impl MySqlWire {
+    /// The answer of a request that reads; none for the others.
+    pub(super) async fn read(
+        &self,
+        cluster: &ClusterName,
+        request: &Request,
+    ) -> Result<Option<Answer>, StoreError> {
+        let name = || Value::from(cluster.as_str());
+        let answer = match request {
+            Request::Open { node, max_ttl } => {
+                let values = || [name(), node.as_str().into()];
+                let mut found = self.living("open", OPEN, values()).await?;
+                if found.is_empty() {
+                    execute(&self.db, "open", LIVE_AT_ALL, []).await?;
+                    let max_ttl = i64::try_from(max_ttl.as_millis()).unwrap_or(i64::MAX);
+                    execute(&self.db, "open", &self.with_live(CREATE), [name(), max_ttl.into()]).await?;
+                    found = self.living("open", OPEN, values()).await?;
+                }
+                let row = rows::first(cluster, &found)?;
+                Answer::Opened {
+                    cluster: rows::cluster(row)?,
+                    live: rows::live(row)?,
+                    occupant: rows::node(row)?,
+                }
+            }
+            Request::Renew { session, beat, pass, incarnation, scope } => {
+                let values =
+                    [name(), session.0.into(), (*beat).into(), (*pass).into(), (*incarnation.0).into()];
+                let matched = execute(&self.db, "renew", &self.with_live(RENEW), values).await? > 0;
+                let found = self.living("renew", view_of(*scope), [name(), session.0.into()]).await?;
+                Answer::Renewed { matched, view: rows::view(cluster, &found, *scope)? }
+            }
+            Request::Watch { scope } => {
+                let found = self.living("watch", view_of(*scope), [name(), NOBODY]).await?;
+                Answer::View(rows::view(cluster, &found, *scope)?)
+            }
+            Request::Held { session } => {
+                let found = self.all("read own leases", HELD, [name(), session.0.into()]).await?;
+                let row = rows::first(cluster, &found)?;
+                Answer::Held { cluster: rows::cluster(row)?, rows: rows::held(&found)? }
+            }
+            Request::Leases { deployments } => {
+                let found = self.all("read leases", LEASES, [name()]).await?;
+                let row = rows::first(cluster, &found)?;
+                let keep_outs = self.all("read keep-outs", KEEP_OUTS, [name()]).await?;
+                let wanted = json::uuids(deployments.iter().map(|d| d.0));
+                let deployed = match deployments.is_empty() {
+                    true => Vec::new(),
+                    false => self.all("read deployments", DEPLOYMENTS, [name(), wanted.into()]).await?,
+                };
+                Answer::Leases {
+                    cluster: rows::cluster(row)?,
+                    rows: rows::leases(&found)?,
+                    deployments: rows::deployments(&deployed)?,
+                    keep_outs: rows::keep_outs(&keep_outs)?,
+                }
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(answer))
+    }
+
+    /// A view. After a start of the server nobody has said yet which life this is: whoever finds that does.
+    async fn living(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        values: [Value; 2],
+    ) -> Result<Vec<QueryResult>, StoreError> {
+        let sql = self.with_live(sql);
+        let found = self.all(operation, &sql, values.clone()).await?;
+        let unknown = match found.first() {
+            Some(row) => rows::get::<Option<String>>(row, "live")?.is_none(),
+            None => false,
+        };
+        if !unknown {
+            return Ok(found);
+        }
+        execute(&self.db, operation, LIVE_AT_ALL, []).await?;
+        self.all(operation, &sql, values).await
+    }
+}
