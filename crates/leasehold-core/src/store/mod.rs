@@ -21,6 +21,7 @@ mod postgres;
 mod rows;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod statement;
 mod target;
 
 pub use error::{ErrorKind, StoreError};
@@ -30,4 +31,5 @@ pub use leasehold_migration::SchemaState;
 pub use link::Link;
 #[cfg(feature = "postgres")]
 pub use listen::Listener;
+pub use statement::statement;
 pub use target::Target;

@@ -1,5 +1,6 @@
 //! The record of firings: claimed before a handler runs, completed after it, each in one statement under the fence.
 
+mod mysql;
 mod postgres;
 mod sqlite;
 
@@ -7,9 +8,9 @@ use chrono::DateTime;
 use leasehold_core::lease::Lease;
 use leasehold_core::name::{ArtifactName, ClusterName};
 use leasehold_core::protocol::action::Revocation;
-use leasehold_core::store::StoreError;
+use leasehold_core::store::{StoreError, statement};
 use leasehold_core::{Error, LeaseLost};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement, TryGetable, Value};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, TryGetable, Value};
 
 use crate::firing::Outcome;
 use crate::history::Fired;
@@ -28,6 +29,10 @@ struct Texts {
     /// to be tried again, is taken up as another attempt. One of the same token is the claim itself, whose answer was
     /// lost: sending it again is harmless. A command is taken away with its first claim.
     claim: &'static str,
+    /// Where a claim returns no row: 5 slot, 6 command; `attempt`, if the claim is this token's and not completed.
+    claimed: Option<&'static str>,
+    /// Where a claim leaves the command: 1 cluster, 2 artifact, 3 command; takes one away whose firing there is.
+    taken: Option<&'static str>,
     /// 5 slot, 6 ordinal, 7 node: notes that the slot did not fire.
     skip: &'static str,
     /// 5 slot, 6 command, 7 milliseconds since 1970, 8 error: it is tried again, not before.
@@ -38,6 +43,8 @@ struct Texts {
     refuse: &'static str,
     /// 5 slots before this one, 6 limit; a row for each that is gone.
     trim: &'static str,
+    /// Where a deletion returns no row: those that it will delete; 1 cluster, 2 artifact, 3 slots before this one, 4 limit.
+    old: Option<&'static str>,
     /// Whether the lease is held.
     held: &'static str,
     /// `slot`, `command` and `due` of firings that older tokens left unfinished; oldest first; 1 cluster, 2 artifact,
@@ -56,10 +63,13 @@ struct Texts {
 fn texts(backend: DbBackend, artifact: &ArtifactName) -> Result<&'static Texts, Error> {
     match backend {
         DbBackend::Postgres => Ok(&postgres::TEXTS),
+        DbBackend::MySql => Ok(&mysql::TEXTS),
         DbBackend::Sqlite => Ok(&sqlite::TEXTS),
         other => {
-            let problem =
-                format!("tasks have no statements for {}: use PostgreSQL or SQLite", other.as_str());
+            let problem = format!(
+                "tasks have no statements for {}: use PostgreSQL, MariaDB, MySQL or SQLite",
+                other.as_str()
+            );
             Err(Error::artifact(artifact.as_str(), problem))
         }
     }
@@ -130,7 +140,15 @@ impl Record {
     pub(crate) async fn claim(&self, key: Key, ordinal: u64) -> Result<Claim, Error> {
         let Key { slot, command } = key;
         let values = [slot.into(), command.into(), number(ordinal), self.node.as_str().into()];
-        let rows = self.fenced("claim a slot", self.texts.claim, values).await?;
+        let mut rows = self.fenced("claim a slot", self.texts.claim, values).await?;
+        if let Some(claimed) = self.texts.claimed {
+            let values = self.fence().into_iter().chain([slot.into(), command.into()]);
+            rows = self.query("claim a slot", claimed, values).await?;
+        }
+        if let (Some(taken), true) = (self.texts.taken, command != 0) {
+            let values = self.artifact().into_iter().chain([command.into()]);
+            self.query("take a command away", taken, values).await?;
+        }
         let attempt: Option<i64> = match rows.first() {
             Some(row) => self.get(row, "attempt")?,
             None => None,
@@ -180,6 +198,12 @@ impl Record {
     /// [`Error::Lost`]; errors of the database.
     pub(crate) async fn trim(&self, before: i64) -> Result<usize, Error> {
         let limit = i64::try_from(BATCH).unwrap_or(i64::MAX);
+        if let Some(old) = self.texts.old {
+            let values = self.artifact().into_iter().chain([before.into(), limit.into()]);
+            let old = self.query("look for old firings", old, values).await?;
+            self.fenced("trim firings", self.texts.trim, [before.into(), limit.into()]).await?;
+            return Ok(old.len());
+        }
         Ok(self.fenced("trim firings", self.texts.trim, [before.into(), limit.into()]).await?.len())
     }
 
@@ -251,7 +275,7 @@ impl Record {
         text: &'static str,
         values: impl IntoIterator<Item = Value>,
     ) -> Result<Vec<QueryResult>, Error> {
-        self.lease.query(operation, Statement::from_sql_and_values(self.backend, text, values)).await
+        self.lease.query(operation, statement(self.backend, text, values)).await
     }
 
     fn get<T: TryGetable>(&self, row: &QueryResult, column: &'static str) -> Result<T, Error> {
@@ -283,8 +307,7 @@ pub(crate) async fn history(
     let values: [Value; 3] = [cluster.as_str().into(), artifact.as_str().into(), i64::from(limit).into()];
     let text = texts(backend, artifact)?.history;
     let error = |error| Error::from(StoreError::database(backend, OPERATION, error));
-    let rows =
-        db.query_all_raw(Statement::from_sql_and_values(backend, text, values)).await.map_err(error)?;
+    let rows = db.query_all_raw(statement(backend, text, values)).await.map_err(error)?;
     let at = |ms: i64| DateTime::from_timestamp_millis(ms).unwrap_or_default();
     let read = |row: &QueryResult| {
         let completed: Option<i64> = row.try_get("", "finished")?;

@@ -25,6 +25,8 @@ pub(super) static TEXTS: Texts = Texts {
          d as (delete from leasehold_command using f where id = $6 and cluster = $1 and artifact = $2) \
          select (select count(*) from f) as held, (select attempt from i) as attempt"
     ),
+    claimed: None,
+    taken: None,
     skip: concat!(
         fence!(),
         "i as (insert into leasehold_firing (cluster, artifact, slot, ordinal, token, attempt, node, finished_at, outcome) \
@@ -59,6 +61,7 @@ pub(super) static TEXTS: Texts = Texts {
          delete from leasehold_firing r using f, old where r.cluster = $1 and r.artifact = $2 and r.slot = old.slot \
          and r.command = old.command returning 1::bigint as held"
     ),
+    old: None,
     held: "select 1 from leasehold_lease where cluster = $1 and artifact = $2 and token = $3 and holder = $4",
     unfinished: "select slot, command, due from leasehold_firing where cluster = $1 and artifact = $2 \
          and finished_at is null and token < $3 order by slot, command limit $4",

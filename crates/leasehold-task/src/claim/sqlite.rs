@@ -21,6 +21,8 @@ pub(super) static TEXTS: Texts = Texts {
          token = excluded.token, node = excluded.node, claimed_at = excluded.claimed_at, due = null \
          where old.finished_at is null and old.token <= excluded.token returning 1 as held, attempt"
     ),
+    claimed: None,
+    taken: None,
     skip: concat!(
         "insert into leasehold_firing (cluster, artifact, slot, ordinal, token, attempt, node, finished_at, outcome) \
          select ?1, ?2, ?5, ?6, ?3, 0, ?7, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), 'skipped' where exists (",
@@ -53,6 +55,7 @@ pub(super) static TEXTS: Texts = Texts {
          or slot < (select max(slot) from leasehold_firing where cluster = ?1 and artifact = ?2 and command = 0)) \
          order by slot limit ?6) returning 1 as held"
     ),
+    old: None,
     held: lease!(),
     unfinished: "select slot, command, due from leasehold_firing where cluster = ?1 and artifact = ?2 \
          and finished_at is null and token < ?3 order by slot, command limit ?4",

@@ -11,7 +11,7 @@ use std::time::Duration;
 use leasehold_core::artifact::Artifact;
 use leasehold_core::node::Node;
 use leasehold_core::store::{Target, migrate};
-use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement};
 use tokio::sync::mpsc;
 
 use crate::Firing;
@@ -60,9 +60,10 @@ impl Cluster {
         node.artifact(artifact).start().await.unwrap()
     }
 
-    /// Rows of a statement in which `:c` stands for the cluster's name.
+    /// Rows of a statement in which `:c` stands for the cluster's name, and `:key` for a column's, which MySQL reserves.
     async fn sql(&self, text: &str) -> Vec<QueryResult> {
-        let text = text.replace(":c", &format!("'{}'", self.name));
+        let key = if self.db.get_database_backend() == DbBackend::MySql { "`key`" } else { "key" };
+        let text = text.replace(":c", &format!("'{}'", self.name)).replace(":key", key);
         self.db.query_all_raw(Statement::from_string(self.db.get_database_backend(), text)).await.unwrap()
     }
 
@@ -82,8 +83,8 @@ impl Cluster {
     /// The first slot of task `t`, as if it had run before.
     async fn set_anchor(&self, anchor: i64) {
         self.sql(&format!(
-            "insert into leasehold_checkpoint (cluster, artifact, key, token, value) \
-             values (:c, 't', 'schedule', 0, '{{\"anchor\":{anchor}}}') returning 1 as one"
+            "insert into leasehold_checkpoint (cluster, artifact, :key, token, value) \
+             values (:c, 't', 'schedule', 0, '{{\"anchor\":{anchor}}}')"
         ))
         .await;
     }

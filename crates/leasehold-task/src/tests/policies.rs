@@ -252,8 +252,8 @@ async fn a_changed_schedule_fires_what_was_due_before_and_nothing_of_its_own_pas
         a.shutdown().await;
         // Two and a half hours pass.
         let shifted = first - 2 * HOUR - HOUR / 2;
-        cluster.sql(&format!("update leasehold_firing set slot = {shifted} where cluster = :c returning 1 as one")).await;
-        let moved = "update leasehold_checkpoint set value = replace(value, ':before,', ':after,') where cluster = :c returning 1 as one";
+        cluster.sql(&format!("update leasehold_firing set slot = {shifted} where cluster = :c")).await;
+        let moved = "update leasehold_checkpoint set value = replace(value, ':before,', ':after,') where cluster = :c";
         cluster.sql(&moved.replace("before", &first.to_string()).replace("after", &shifted.to_string())).await;
 
         let minutely = Task::cron("t", "0 * * * * *").unwrap().misfire(Misfire::FireAll { limit: 9 });

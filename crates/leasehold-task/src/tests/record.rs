@@ -45,7 +45,7 @@ async fn firing(cluster: &Cluster, slot: i64, token: i64, finished: bool) {
     cluster
         .sql(&format!(
             "insert into leasehold_firing (cluster, artifact, slot, token, attempt, node, finished_at) \
-             values (:c, 't', {slot}, {token}, 1, 'old', {finished}) returning 1 as one"
+             values (:c, 't', {slot}, {token}, 1, 'old', {finished})"
         ))
         .await;
 }
@@ -98,10 +98,8 @@ async fn nothing_is_written_once_a_higher_token_was_granted() {
         let (_node, lease, record) = record(&cluster).await;
         assert_eq!(record.claim(slot(2000), 1).await.unwrap(), Claim::Taken(1));
         let next = lease.token().0 + 1;
-        let grant = format!(
-            "update leasehold_lease set token = {next}, holder = null where cluster = :c returning 1 as one"
-        );
-        assert_eq!(cluster.sql(&grant).await.len(), 1);
+        let grant = format!("update leasehold_lease set token = {next}, holder = null where cluster = :c");
+        cluster.sql(&grant).await;
         let before = cluster.history().await;
         for at in [1000, 2000, 3000] {
             assert!(matches!(record.claim(slot(at), 1).await, Err(Error::Lost(_))), "slot {at}");

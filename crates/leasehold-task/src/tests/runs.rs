@@ -175,7 +175,12 @@ async fn a_fixed_delay_counts_from_the_completion_on_another_node() {
         a.shutdown().await;
         let completed = "select cast(extract(epoch from finished_at) * 1000 as bigint) as ms from leasehold_firing where cluster = :c";
         let on_sqlite = "select cast(round(unixepoch(finished_at, 'subsec') * 1000) as integer) as ms from leasehold_firing where cluster = :c";
-        let text = if cluster.url.starts_with("sqlite") { on_sqlite } else { completed };
+        let on_mysql = "select cast(round(unix_timestamp(finished_at) * 1000) as signed) as ms from leasehold_firing where cluster = :c";
+        let text = match cluster.url.split(':').next() {
+            Some("sqlite") => on_sqlite,
+            Some("mysql") => on_mysql,
+            _ => completed,
+        };
         let completed: i64 = cluster.sql(text).await[0].try_get("", "ms").unwrap();
         assert!(completed >= first);
 
@@ -198,7 +203,7 @@ async fn the_initial_delay_is_waited_once() {
             })
         };
         let a = cluster.node("a", task()).await;
-        let stored = "select value from leasehold_checkpoint where cluster = :c and key = 'schedule'";
+        let stored = "select value from leasehold_checkpoint where cluster = :c and :key = 'schedule'";
         while cluster.sql(stored).await.is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

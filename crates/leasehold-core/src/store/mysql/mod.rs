@@ -21,6 +21,7 @@ use super::dialect::{Dialect, Wire};
 use super::error::{ErrorKind, StoreError};
 use super::fence::LeaseKey;
 use super::inspect::Findings;
+use super::statement::statement as numbered;
 use super::target::{Place, Target};
 use crate::name::ClusterName;
 use crate::protocol::request::{Answer, Request};
@@ -99,20 +100,8 @@ fn options(target: &Target) -> Result<MySqlConnectOptions, StoreError> {
     }
 }
 
-/// The only place that turns text and values into a statement of this database, which knows no numbered parameters:
-/// `?3` stands for the third value, wherever and however often. No text here has a question mark of its own.
 fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
-    let mut parts = sql.split('?');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    let mut used = Vec::new();
-    for part in parts {
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let value = part[..digits].parse::<usize>().ok().and_then(|n| values.get(n.checked_sub(1)?));
-        used.extend(value.cloned());
-        text.push('?');
-        text.push_str(&part[digits..]);
-    }
-    Statement::from_sql_and_values(BACKEND, text, used)
+    numbered(BACKEND, sql, values)
 }
 
 async fn execute<C: ConnectionTrait, const N: usize>(
@@ -179,16 +168,4 @@ impl MySqlWire {
 
 async fn commit(txn: DatabaseTransaction, operation: &'static str) -> Result<(), StoreError> {
     txn.commit().await.map_err(|e| StoreError::database(BACKEND, operation, e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_numbered_parameter_may_be_used_in_any_order_and_often() {
-        let made = statement("a = ?2 and b = ?1 or c = ?2", [1_i64.into(), "x".into()]);
-        assert_eq!(made.sql, "a = ? and b = ? or c = ?");
-        assert_eq!(made.values.unwrap().0, [Value::from("x"), 1_i64.into(), "x".into()]);
-    }
 }
