@@ -1,8 +1,10 @@
-//! The harness of the multi-process suites: replicas that are real processes, and a PostgreSQL server to hurt.
+//! The harness of the multi-process suites: replicas that are real processes, and servers.
 
 pub mod event;
 pub mod judge;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod replica;
+#[cfg(any(feature = "postgres", feature = "mysql-client"))]
+pub mod scratch;
 pub mod sqlite;

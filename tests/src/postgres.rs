@@ -1,62 +1,10 @@
-//! PostgreSQL for the suites: databases on the server that is there, and servers of a suite's own to hurt.
+//! PostgreSQL servers of a suite's own, to hurt.
 
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
-
-/// Tells the databases of one run apart.
-static CREATED: AtomicU64 = AtomicU64::new(0);
-
-/// A database of a test's own on the server that `LEASEHOLD_TEST_POSTGRES` names. It stays behind, for whoever wants to
-/// look at a failure; `scripts/test` throws its server away.
-#[derive(Debug)]
-pub struct Scratch {
-    url: String,
-    authority: String,
-}
-
-#[allow(clippy::expect_used, reason = "a harness")]
-impl Scratch {
-    /// A new, empty database.
-    ///
-    /// # Panics
-    /// When the variable is not set or the server cannot be reached.
-    pub async fn create() -> Self {
-        let server = std::env::var("LEASEHOLD_TEST_POSTGRES").expect(
-            "LEASEHOLD_TEST_POSTGRES is not set: this suite needs a PostgreSQL server; run it with `scripts/test`",
-        );
-        let (before, _) = server.rsplit_once('/').expect("a URL with a database");
-        let authority =
-            before.rsplit_once('@').map_or(before, |(_, host)| host).trim_start_matches("postgres://");
-        let count = CREATED.fetch_add(1, Ordering::Relaxed);
-        let name = format!("suite_{:x}_{:x}_{count}", std::process::id(), crate::event::now_ms());
-        let db = Database::connect(&server).await.expect("the server answers");
-        db.execute_unprepared(&format!("create database {name}")).await.expect("a database of its own");
-        Self { url: format!("{before}/{name}"), authority: authority.to_owned() }
-    }
-
-    /// Its URL.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Where its server listens.
-    ///
-    /// # Panics
-    /// When the server's name cannot be resolved.
-    pub fn address(&self) -> SocketAddr {
-        self.authority.to_socket_addrs().expect("host:port").next().expect("an address")
-    }
-
-    /// Its URL by another address, as of a proxy.
-    pub fn url_by(&self, address: SocketAddr) -> String {
-        self.url.replace(&self.authority, &address.to_string())
-    }
-}
 
 /// A server with its data in a temporary folder. Dropped, it is stopped.
 #[derive(Debug)]

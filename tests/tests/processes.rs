@@ -1,9 +1,9 @@
 //! Replicas as real processes: killed, frozen, stopped, cut off.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test suite")]
 
-#[cfg(feature = "postgres")]
-#[path = "processes/postgres.rs"]
-mod postgres;
+#[cfg(any(feature = "postgres", feature = "mysql-client"))]
+#[path = "processes/networked.rs"]
+mod networked;
 #[cfg(feature = "postgres-servers")]
 #[path = "processes/servers.rs"]
 mod servers;

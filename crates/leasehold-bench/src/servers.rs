@@ -27,7 +27,8 @@ impl Server {
         let kind = match url.split_once(':') {
             Some(("sqlite", _)) => "SQLite",
             Some(("postgres" | "postgresql", _)) => "PostgreSQL",
-            _ => bail!("--database takes sqlite://.. or postgres://.."),
+            Some(("mysql" | "mariadb", _)) => "MariaDB or MySQL",
+            _ => bail!("--database takes sqlite://.., postgres://.., mysql://.. or mariadb://.."),
         };
         Ok(Self { url: url.to_owned(), kind, _folder: None })
     }
@@ -52,7 +53,7 @@ impl Server {
     /// By what the next holder learns of a polite release: notifications, or its own reads.
     pub(crate) fn polite_bound(&self, watch: Duration) -> Duration {
         let base = Duration::from_millis(50);
-        if self.is_sqlite() { base + watch * 2 } else { base }
+        if self.kind == "PostgreSQL" { base } else { base + watch * 2 }
     }
 }
 

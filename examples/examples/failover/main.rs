@@ -4,7 +4,8 @@
 //! file, kills the holder, stops another politely, freezes a third, and each time shows who takes over and how fast.
 //! In the end it proves from what the replicas recorded that nothing ran twice and nothing was lost.
 //!
-//! On PostgreSQL: `cargo run --example failover --features postgres -- --database postgres://user@host/database`
+//! On a server: `cargo run --example failover --features postgres -- --database postgres://user@host/database`, or with
+//! `mysql` in both places for MariaDB and MySQL.
 #![allow(clippy::print_stdout, reason = "a program that talks to people")]
 
 mod journal;
