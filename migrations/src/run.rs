@@ -2,11 +2,12 @@
 
 use sea_orm_migration::sea_orm::sea_query::IntoIden;
 use sea_orm_migration::sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, DynIden, Statement, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, DynIden, Statement,
+    TransactionTrait,
 };
 use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager, async_trait, seaql_migrations};
 
-use crate::dialect::dialect;
+use crate::dialect::{Dialect, dialect};
 use crate::error::MigrateError;
 use crate::m0001_tables;
 use crate::schema::{MIGRATIONS, SchemaState, VERSIONS, state};
@@ -66,21 +67,28 @@ pub async fn up(db: &DatabaseConnection) -> Result<SchemaState, MigrateError> {
     if let Some(lock) = &dialect.lock {
         txn.execute_unprepared(lock).await?;
     }
+    let applied = apply(&txn, &dialect).await;
+    if let Some(unlock) = &dialect.unlock {
+        // Also after a failure: the connection goes back to its pool, and with it the lock.
+        txn.execute_unprepared(unlock).await?;
+    }
+    let before = applied?;
+    txn.commit().await?;
+    Ok(before)
+}
+
+async fn apply(txn: &DatabaseTransaction, dialect: &Dialect) -> Result<SchemaState, MigrateError> {
     // Another process may have been faster.
-    let before = state(&txn).await?;
+    let before = state(txn).await?;
     if !before.is_complete() {
         txn.execute_unprepared(dialect.versions).await?;
     }
     for migration in Migrator::migrations() {
         if before.pending.iter().any(|name| name == migration.name()) {
-            migration.up(&SchemaManager::new(&txn)).await?;
+            migration.up(&SchemaManager::new(txn)).await?;
             txn.execute_unprepared(&dialect.applied.replace("{}", migration.name())).await?;
         }
     }
-    if let Some(unlock) = &dialect.unlock {
-        txn.execute_unprepared(unlock).await?;
-    }
-    txn.commit().await?;
     Ok(before)
 }
 

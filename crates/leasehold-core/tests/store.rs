@@ -13,6 +13,9 @@ mod cases;
 mod file;
 #[path = "store/leases.rs"]
 mod leases;
+#[cfg(any(feature = "test-mariadb", feature = "test-mysql"))]
+#[path = "store/mysql_races.rs"]
+mod mysql_races;
 #[cfg(feature = "test-postgres")]
 #[path = "store/races.rs"]
 mod races;
@@ -31,7 +34,10 @@ macro_rules! on_each_database {
         on_each_database!(mysql: $($case => $name),*);
     };
     ($database:ident: $($case:path => $name:ident),*) => {
-        mod $database {
+        on_each_database!($database: $database $($case => $name),*);
+    };
+    ($database:ident: $module:ident $($case:path => $name:ident),*) => {
+        mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 $case(super::bed::Bed::$database().await).await;
@@ -50,6 +56,7 @@ on_each_database! {
     crate::cases::adopts => adopts,
     crate::cases::another_incarnation_is_refused => another_incarnation_is_refused,
     crate::cases::drains_deploys_leaves_and_evicts => drains_deploys_leaves_and_evicts,
+    crate::cases::fifty_nodes_join_at_once => fifty_nodes_join_at_once,
     crate::cases::who_asks_is_among_the_heads => who_asks_is_among_the_heads,
     crate::cases::forms_by_term => forms_by_term,
     crate::leases::prefers_commands_and_forgets => prefers_commands_and_forgets,
@@ -71,4 +78,24 @@ on_each_database! {
     crate::schema::the_script_makes_the_whole_schema => the_script_makes_the_whole_schema,
     crate::schema::a_fence_needs_the_tables => a_fence_needs_the_tables,
     crate::schema::a_target_comes_from_a_connection => a_target_comes_from_a_connection,
+}
+
+#[cfg(any(feature = "test-mariadb", feature = "test-mysql"))]
+macro_rules! on_mariadb_and_mysql {
+    ($($name:ident),* $(,)?) => {
+        #[cfg(feature = "test-mariadb")]
+        on_each_database!(mariadb: races_of_mariadb $(crate::mysql_races::$name => $name),*);
+        #[cfg(feature = "test-mysql")]
+        on_each_database!(mysql: races_of_mysql $(crate::mysql_races::$name => $name),*);
+    };
+}
+
+#[cfg(any(feature = "test-mariadb", feature = "test-mysql"))]
+on_mariadb_and_mysql! {
+    a_sub_select_lets_a_stale_write_through,
+    a_fenced_checkpoint_is_not_fooled,
+    a_fence_waits_for_a_grant_and_is_lost,
+    a_fenced_lease_holds_up_nobody_else,
+    a_grant_that_reads_the_node_delays_its_renewals,
+    names_compare_bytewise,
 }

@@ -28,6 +28,7 @@
 //! |---|---|
 //! | `sqlite` (default) | the embedded database: several processes of one machine share one file |
 //! | `postgres` | PostgreSQL 15 and newer |
+//! | `mysql` | MariaDB 10.11 and newer, MySQL 8 |
 //! | `task` (default) | scheduled tasks |
 
 pub use leasehold_core::{
@@ -56,7 +57,7 @@ pub mod prelude {
     pub use leasehold_core::node::Node;
     pub use leasehold_core::protocol::placement::Placement;
     #[cfg(feature = "task")]
-    pub use leasehold_task::{Firing, Misfire, Task};
+    pub use leasehold_task::{Firing, Interruption, Misfire, Overlap, Retry, Task};
 }
 
 #[cfg(all(doctest, feature = "sqlite", feature = "task"))]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 use leasehold::prelude::*;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 
 use crate::TTL;
 use crate::journal::{Entry, now_ms};
@@ -26,6 +26,7 @@ pub(crate) async fn run(name: &str, database: &str) -> Result<()> {
         let task = Task::fixed_rate(task, period)?
             // A slot that nobody could claim in time is not skipped: nothing is to be lost.
             .misfire(Misfire::FireAll { limit: 1_000 })
+            .overlap(Overlap::Queue)
             .handler(move |firing: Firing| fire(replica.clone(), db.clone(), firing));
         node = node.artifact(Recorded { task, replica: name.to_owned() });
     }
@@ -39,8 +40,16 @@ async fn fire(node: String, db: DatabaseConnection, firing: Firing) -> Result<()
     let (slot, attempt) = (firing.slot().timestamp_millis(), firing.attempt());
     let (of, by) = (task.clone(), node.clone());
     say(&Entry::Started { node: by.clone(), task: of.clone(), token, slot, attempt, at: now_ms() });
-    let sql = "insert into failover_effect (task, slot, node, token) values ($1, $2, $3, $4)
-               on conflict (task, slot) do update set repeats = failover_effect.repeats + $5";
+    let sql = match db.get_database_backend() {
+        DbBackend::MySql => {
+            "insert into failover_effect (task, slot, node, token) values (?, ?, ?, ?)
+             on duplicate key update repeats = repeats + ?"
+        }
+        _ => {
+            "insert into failover_effect (task, slot, node, token) values ($1, $2, $3, $4)
+             on conflict (task, slot) do update set repeats = failover_effect.repeats + $5"
+        }
+    };
     // An interrupted first attempt may have written its effect; the second finds it, and leaves it as it is.
     let repeats = i64::from(attempt == 1);
     let values = [task.into(), slot.into(), node.into(), token.into(), repeats.into()];

@@ -13,7 +13,7 @@ pub(crate) async fn prepare(database: &str) -> Result<()> {
     let db = Database::connect(database).await?;
     db.execute_unprepared("drop table if exists failover_effect").await?;
     db.execute_unprepared(
-        "create table failover_effect (task text not null, slot bigint not null, node text not null,
+        "create table failover_effect (task varchar(100) not null, slot bigint not null, node text not null,
          token bigint not null, repeats bigint not null default 0, primary key (task, slot))",
     )
     .await?;

@@ -19,7 +19,7 @@ create table if not exists leasehold_node (
     beat bigint not null default 0,
     pass bigint not null default 0,
     ttl_ms bigint not null,
-    labels text not null,
+    labels longtext not null,
     deployment binary(16) not null,
     draining boolean not null default false,
     evicted boolean not null default false,
@@ -44,7 +44,7 @@ create table if not exists leasehold_artifact (
     name varchar(100) collate utf8mb4_bin not null,
     kind varchar(100) collate utf8mb4_bin not null,
     desired varchar(20) collate utf8mb4_bin not null default 'active',
-    placement text not null,
+    placement longtext not null,
     fingerprint binary(16) not null,
     preferred varchar(100) collate utf8mb4_bin,
     target binary(16),
@@ -59,7 +59,7 @@ create table if not exists leasehold_deployment (
     artifact varchar(100) collate utf8mb4_bin not null,
     kind varchar(100) collate utf8mb4_bin not null,
     fingerprint binary(16) not null,
-    placement text not null,
+    placement longtext not null,
     primary key (cluster, hash, artifact),
     index leasehold_deployment_fingerprint (cluster, artifact, fingerprint)
 ) engine = InnoDB, default character set utf8mb4 collate utf8mb4_bin;
@@ -69,7 +69,7 @@ create table if not exists leasehold_command (
     cluster varchar(100) collate utf8mb4_bin not null,
     artifact varchar(100) collate utf8mb4_bin not null,
     verb varchar(100) collate utf8mb4_bin not null,
-    args text not null,
+    args longtext not null,
     by_whom varchar(4000) not null default '',
     reason varchar(4000) not null default '',
     at timestamp(3) not null default current_timestamp(3),
@@ -98,7 +98,7 @@ create table if not exists leasehold_exclusion (
 create table if not exists leasehold_checkpoint (
     cluster varchar(100) collate utf8mb4_bin not null,
     artifact varchar(100) collate utf8mb4_bin not null,
-    `key` varchar(200) collate utf8mb4_bin not null,
+    `key` varbinary(200) not null, -- users' names: this collation takes no notice of spaces at the end
     token bigint not null,
     value longtext not null,
     updated_at timestamp(3) not null default current_timestamp(3),

@@ -180,6 +180,29 @@ pub(crate) async fn drains_deploys_leaves_and_evicts(bed: Bed) {
     assert_eq!(bed.revision().await, 1);
 }
 
+/// Each with a connection of its own, as their processes have.
+pub(crate) async fn fifty_nodes_join_at_once(bed: Bed) {
+    let mut joins = tokio::task::JoinSet::new();
+    for n in 0..50 {
+        let (link, cluster) = (bed.another().await, bed.cluster.clone());
+        let session = SessionId::fresh();
+        let (join, renewal) = (bed.join_request(&format!("n{n}"), session), bed.renewal(session, 1));
+        let register = Request::Register { deployment: deployment(&["a", "b"], "task", "any", 1) };
+        joins.spawn(async move {
+            link.call(&cluster, &register).await.unwrap();
+            assert_eq!(link.call(&cluster, &join).await.unwrap(), Answer::Matched(1));
+            let Answer::Renewed { matched, .. } = link.call(&cluster, &renewal).await.unwrap() else {
+                panic!()
+            };
+            link.close().await;
+            matched
+        });
+    }
+    assert!(joins.join_all().await.into_iter().all(|renewed| renewed));
+    assert_eq!(bed.watch(Scope::Everyone).await.nodes.len(), 50);
+    assert_eq!(bed.leases().await.len(), 2);
+}
+
 pub(crate) async fn who_asks_is_among_the_heads(bed: Bed) {
     let mut all = Vec::new();
     for i in 0..4 {

@@ -53,9 +53,8 @@ impl Dialect for MySql {
             // Unknown table, column or function.
             "1146" | "1054" | "1305" => ErrorKind::Schema,
             // Too many connections, shutdown, killed, read error, connection killed.
-            "1040" | "1053" | "1317" | "1158" | "1159" | "1160" | "1161" | "1927" | "3024" | "1969" => {
-                ErrorKind::Unreachable
-            }
+            "1040" | "1047" | "1203" | "3032" | "4031" | "1053" | "1317" | "1158" | "1159" | "1160"
+            | "1161" | "1927" | "3024" | "1969" => ErrorKind::Unreachable,
             // Credentials, rights, or no such database.
             "1044" | "1045" | "1049" | "1142" | "1143" | "1227" | "1698" => ErrorKind::Invalid,
             _ => ErrorKind::Other,

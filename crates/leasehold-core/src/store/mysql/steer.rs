@@ -28,9 +28,11 @@ const READMIT: &str = "delete from leasehold_exclusion where cluster = ?1 and no
 const COMMAND: &str = "insert into leasehold_command (cluster, artifact, verb, args, by_whom, reason) \
      select ?1, name, ?3, ?4, ?5, ?6 from leasehold_artifact where cluster = ?1 and name = ?2";
 
-const FORGET: &str = "delete from leasehold_artifact where cluster = ?1 and name = ?2 \
-     and not exists (select 1 from leasehold_node n join leasehold_deployment d on d.cluster = n.cluster and d.hash = n.deployment \
-     where n.cluster = ?1 and d.artifact = ?2)";
+/// Read first: inside a deletion the rows of the nodes would be locked.
+const DEPLOYERS: &str = "select count(*) as matched from leasehold_node n join leasehold_deployment d \
+     on d.cluster = n.cluster and d.hash = n.deployment where n.cluster = ?1 and d.artifact = ?2";
+
+const FORGET: &str = "delete from leasehold_artifact where cluster = ?1 and name = ?2";
 
 const FORGET_COMMANDS: &str = "delete from leasehold_command where cluster = ?1 and artifact = ?2";
 
@@ -68,6 +70,9 @@ impl MySqlWire {
             }
             Request::Forget { artifact } => {
                 let values = || [name(), Value::from(artifact.as_str())];
+                if self.count("forget", DEPLOYERS, values()).await? != Answer::Matched(0) {
+                    return Ok(Answer::Matched(0));
+                }
                 let forgotten = self.raising("forget", cluster, FORGET, values()).await?;
                 if forgotten != Answer::Matched(0) {
                     execute(&self.db, "forget", FORGET_COMMANDS, values()).await?;

@@ -6,6 +6,7 @@ use sea_orm::Value;
 
 use super::{MySqlWire, execute};
 use crate::name::ClusterName;
+use crate::protocol::ids::SessionId;
 use crate::protocol::request::{Answer, NewNode, Request};
 use crate::store::error::StoreError;
 use crate::store::json;
@@ -27,7 +28,8 @@ const FREE: &str = "select l.artifact as artifact from leasehold_lease l where l
      from json_table(?2, '$[*]' columns (a varchar(100) character set utf8mb4 collate utf8mb4_bin path '$.a')) w) order by l.artifact for update skip locked";
 
 /// A grant reads no row of a node: it would be locked, and with it that node's renewals. The revision rises once for the
-/// statement, whose cluster row is locked after the leases.
+/// statement, whose cluster row is locked with the first lease: a lease that is fenced between the probe and this delays
+/// other assignments by the lock timeout at most, and no renewal, which only reads that row.
 const GRANT: &str = concat!(
     leases_of_rows!("update"),
     " straight_join leasehold_cluster c on c.name = ?1 and c.incarnation = ?3 and c.term = ?5 and LIVE = ?3 \
@@ -84,9 +86,12 @@ const KEEP_OUT: &str = "insert into leasehold_keepout (cluster, artifact, sessio
      (a varchar(100) character set utf8mb4 collate utf8mb4_bin path '$.a', g char(36) path '$.g', f bigint path '$.f', u bigint path '$.u', e text character set utf8mb4 collate utf8mb4_bin path '$.e')) w \
      on duplicate key update failures = values(failures), until_beat = values(until_beat), error = values(error)";
 
-/// Keep-outs of sessions that are gone keep nobody out.
-const FORGET_KEEP_OUTS: &str = "delete from leasehold_keepout where cluster = ?1 \
-     and not exists (select 1 from leasehold_node n where n.session = leasehold_keepout.session)";
+/// Keep-outs of sessions that are gone keep nobody out. Read first: inside a deletion the rows of the nodes would be locked.
+const OLD_KEEP_OUTS: &str = "select distinct k.session as session from leasehold_keepout k \
+     left join leasehold_node n on n.session = k.session where k.cluster = ?1 and n.session is null";
+
+const FORGET_KEEP_OUTS: &str = "delete from leasehold_keepout where cluster = ?1 and session in \
+     (select unhex(replace(w.g, '-', '')) from json_table(?2, '$[*]' columns (g char(36) path '$.g')) w)";
 
 impl MySqlWire {
     pub(super) async fn write(&self, cluster: &ClusterName, request: &Request) -> Result<Answer, StoreError> {
@@ -135,7 +140,14 @@ impl MySqlWire {
                 self.count("target", COUNT_TARGETS, values()).await
             }
             Request::KeepOut { rows } => {
-                execute(&self.db, "keep out", FORGET_KEEP_OUTS, [name()]).await?;
+                let mut gone = Vec::new();
+                for row in self.all("keep out", OLD_KEEP_OUTS, [name()]).await? {
+                    gone.push(SessionId(crate::store::rows::get(&row, "session")?));
+                }
+                if !gone.is_empty() {
+                    execute(&self.db, "keep out", FORGET_KEEP_OUTS, [name(), json::sessions(&gone).into()])
+                        .await?;
+                }
                 execute(&self.db, "keep out", KEEP_OUT, [name(), json::keep_outs(rows).into()]).await?;
                 let noted: BTreeSet<_> = rows.iter().map(|row| (&row.artifact, row.session)).collect();
                 Ok(Answer::Matched(noted.len() as u64))
