@@ -70,6 +70,9 @@ pub mod task;
 mod tests;
 mod timetable;
 
+/// Of zones and instants, in the versions that this crate's signatures name.
+pub use {chrono, chrono_tz};
+
 pub use config::TaskConfig;
 pub use firing::Firing;
 pub use schedule::{Interruption, Misfire, Overlap, Retry, Schedule};
