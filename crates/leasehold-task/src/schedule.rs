@@ -21,7 +21,8 @@ pub enum Schedule {
     #[serde(with = "duration::serde")]
     FixedDelay(Duration),
     /// A cron expression of six fields, seconds first: `second minute hour day-of-month month day-of-week`, read in the
-    /// task's time zone. With a day of the month and a day of the week given, either will do, as in Vixie cron.
+    /// task's time zone. With a day of the month and a day of the week given, either will do, unless one of them begins
+    /// with `*`, as `*/2` does: then both must fit, as in Vixie cron.
     ///
     /// Where daylight saving begins, a slot with a fixed time inside the gap fires at the first instant after it, and
     /// patterns with `*` or a step go on after it. Where it ends, a slot with a fixed time fires once, at the

@@ -191,7 +191,12 @@ impl Timetable {
 
 /// Six fields, seconds first.
 fn cron(text: &str) -> Result<Cron, String> {
-    let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
+    // As in Vixie cron a day has to be in both fields if one of them begins with a star, be it a step: else in either.
+    let star = |field: Option<&str>| field.is_some_and(|field| field.starts_with(['*', '?']));
+    let fields = || text.split_whitespace();
+    let both = star(fields().nth(3)) || star(fields().nth(5));
+    let parser =
+        CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).dom_and_dow(both).build();
     let cron = parser.parse(text).map_err(|error| {
         format!(
             "cron {text:?} cannot be read: {error}; give second, minute, hour, day of month, month and day of week, for \
@@ -229,3 +234,5 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod year;
