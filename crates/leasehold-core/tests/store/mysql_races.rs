@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use leasehold_core::protocol::ids::{SessionId, Token};
 use leasehold_core::store::{ErrorKind, LeaseKey, Link, checkpoint, fence};
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, TransactionTrait};
+use sea_orm::{
+    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, ExecResult, Statement, TransactionTrait,
+};
+use tokio::task::JoinHandle;
 
 use crate::bed::{Bed, artifact};
 
@@ -83,6 +86,14 @@ async fn stale(bed: Bed) -> Stale {
 }
 
 impl Stale {
+    /// A statement that waits for a lock.
+    async fn waiter(&self, sql: String, marker: &'static str) -> JoinHandle<Result<ExecResult, DbErr>> {
+        let writer = patient(&self.bed).await;
+        let write = tokio::spawn(async move { writer.connection().execute_unprepared(&sql).await });
+        until_somebody_waits(&self.observer, marker).await;
+        write
+    }
+
     async fn value(&self) -> String {
         let db = self.observer.connection();
         checkpoint::get(db, &self.bed.cluster, &artifact("a"), "p").await.unwrap().unwrap().value
@@ -164,15 +175,9 @@ pub(crate) async fn a_grant_that_reads_the_node_delays_its_renewals(bed: Bed) {
     let user = s.bed.another().await;
     let fenced = user.connection().begin().await.unwrap();
     fence(&fenced, &s.key, Duration::from_secs(300)).await.unwrap();
-    let waits = async |sql: String, marker: &'static str| {
-        let writer = patient(&s.bed).await;
-        let write = tokio::spawn(async move { writer.connection().execute_unprepared(&sql).await });
-        until_somebody_waits(&s.observer, marker).await;
-        write
-    };
     let (session, cluster) = (s.two.0.simple(), &s.bed.cluster);
     let lease = format!("l.cluster = '{cluster}' and l.artifact = 'a'");
-    let ours = waits(
+    let ours = s.waiter(
         format!(
             "update (select 'ours' as w) w straight_join leasehold_lease l on {lease} straight_join leasehold_cluster c \
              on c.name = '{cluster}' set l.token = l.token + 1, c.revision = c.revision + 1"
@@ -181,7 +186,7 @@ pub(crate) async fn a_grant_that_reads_the_node_delays_its_renewals(bed: Bed) {
     )
     .await;
     assert!(s.bed.renew(s.two, 2).await.0, "no renewal waits for it");
-    let twin = waits(
+    let twin = s.waiter(
         format!(
             "update (select 'twin' as w) w straight_join leasehold_node n on n.session = unhex('{session}') \
              straight_join leasehold_lease l on {lease} set l.token = l.token + 1, n.pass = n.pass"
