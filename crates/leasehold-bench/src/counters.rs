@@ -32,9 +32,9 @@ pub(crate) struct Counts {
 }
 
 impl Counters {
-    /// None where the database does not count.
+    /// None where the database does not count in a way that this program reads.
     pub(crate) async fn open(server: &Server) -> Result<Option<Self>> {
-        if server.is_sqlite() {
+        if server.kind() != "PostgreSQL" {
             return Ok(None);
         }
         let mut options = ConnectOptions::new(server.url());

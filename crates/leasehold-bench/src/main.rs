@@ -17,6 +17,7 @@ mod replica;
 mod replicas;
 mod servers;
 mod starved;
+mod tasks;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,8 @@ enum Suite {
     Starved,
     /// Fenced transactions against unfenced ones.
     Fences,
+    /// 1,000 tasks that fire each second on one node.
+    Tasks,
     /// One after the other.
     All,
 }
@@ -51,6 +54,7 @@ impl Suite {
             Self::MassMove => "mass-move",
             Self::Starved => "starved",
             Self::Fences => "fences",
+            Self::Tasks => "tasks",
             Self::All => "all",
         }
     }
@@ -101,7 +105,7 @@ fn main() -> Result<()> {
 
 async fn run(options: &Options) -> Result<()> {
     let server = Server::new(options.database.as_deref())?;
-    let all = [Suite::Failover, Suite::Idle, Suite::MassMove, Suite::Starved, Suite::Fences];
+    let all = [Suite::Failover, Suite::Idle, Suite::MassMove, Suite::Starved, Suite::Fences, Suite::Tasks];
     let suites = if options.suite == Suite::All { all.to_vec() } else { vec![options.suite] };
     let mut reports = Vec::new();
     for suite in suites {
@@ -111,6 +115,7 @@ async fn run(options: &Options) -> Result<()> {
             Suite::Idle => idle::measure(&server, &mut report).await,
             Suite::MassMove => mass_move::measure(&server, options, &mut report).await,
             Suite::Starved => starved::measure(&server, options.seconds, &mut report).await,
+            Suite::Tasks => tasks::measure(&server, &mut report).await,
             Suite::Fences | Suite::All => fences::measure(&server, &mut report).await,
         }
         .with_context(|| format!("suite {}", suite.name()))?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Instant};
+use crate::common::Common;
 use crate::error::{Error, LeaseLost};
 use crate::name::ArtifactName;
 use crate::protocol::Token;
@@ -19,26 +20,6 @@ use crate::schedule_clock::ScheduleClock;
 use crate::store::audit::{self, AuditEvent};
 use crate::store::{LeaseKey, StoreError, checkpoint, fence};
 use crate::transaction;
-
-/// Until when a session may be trusted. Shared by its leases; computed from the clock, so that a thread that is not
-/// scheduled cannot keep a lease valid.
-#[derive(Debug, Default)]
-pub(crate) struct Trust(AtomicU64);
-
-impl Trust {
-    pub(crate) fn extend(&self, until: Instant) {
-        self.0.fetch_max(until.as_nanos(), Ordering::AcqRel);
-    }
-
-    /// The session is over.
-    pub(crate) fn end(&self) {
-        self.0.store(0, Ordering::Release);
-    }
-
-    fn until(&self) -> Instant {
-        Instant::from_nanos(self.0.load(Ordering::Acquire))
-    }
-}
 
 /// That a run is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +33,7 @@ pub struct Revoked {
 #[derive(Debug)]
 struct Shared {
     key: LeaseKey,
-    trust: Arc<Trust>,
+    common: Arc<Common>,
     clock: Arc<dyn Clock>,
     schedule: ScheduleClock,
     work: DatabaseConnection,
@@ -74,14 +55,14 @@ pub struct Lease(Arc<Shared>);
 impl Lease {
     pub(crate) fn new(
         key: LeaseKey,
-        trust: Arc<Trust>,
+        common: Arc<Common>,
         clock: Arc<dyn Clock>,
         schedule: ScheduleClock,
         work: DatabaseConnection,
     ) -> Self {
         Self(Arc::new(Shared {
             key,
-            trust,
+            common,
             clock,
             schedule,
             work,
@@ -110,7 +91,7 @@ impl Lease {
 
     /// Whether the lease may be used now. Computed from the clock at each call.
     pub fn is_valid(&self) -> bool {
-        !self.0.ended.load(Ordering::Acquire) && self.0.clock.now() < self.0.trust.until()
+        !self.0.ended.load(Ordering::Acquire) && self.0.clock.now() < self.0.common.trust.until()
     }
 
     /// The same as an error, for `?`.
@@ -132,7 +113,7 @@ impl Lease {
         if self.0.ended.load(Ordering::Acquire) {
             return Duration::ZERO;
         }
-        self.0.trust.until().since(self.0.clock.now())
+        self.0.common.trust.until().since(self.0.clock.now())
     }
 
     /// Resolves when the run is asked to end. Cancellation safe.
@@ -271,6 +252,12 @@ impl Lease {
         let query = tokio::spawn(async move { work.query_all_raw(statement).await });
         let rows = transaction::joined(query).await?;
         rows.map_err(|error| StoreError::database(backend, operation, error).into())
+    }
+
+    /// The one value of this type that all leases of this session share; its default when it is first asked for. For
+    /// what a plugin does for all of a node's artifacts together, such as writing their rows in one statement.
+    pub fn session_wide<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        self.0.common.value()
     }
 
     /// Adds an entry to the audit trail. Losing one is allowed: what fails is logged.

@@ -18,6 +18,7 @@ compile_error!("leasehold needs a database: enable its feature `sqlite`, `postgr
 
 pub mod artifact;
 pub mod clock;
+mod common;
 pub mod control;
 pub mod error;
 mod keeper;

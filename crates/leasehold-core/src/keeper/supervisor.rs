@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::Input;
 use crate::artifact::SharedArtifact;
 use crate::clock::{Clock, Instant};
-use crate::lease::{Lease, Trust};
+use crate::common::Common;
+use crate::lease::Lease;
 use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::action::{Outcome, Revocation};
 use crate::protocol::{SessionId, Token};
@@ -33,7 +34,7 @@ pub(super) struct Supervisor {
     work: DatabaseConnection,
     artifacts: HashMap<ArtifactName, SharedArtifact>,
     inputs: mpsc::UnboundedSender<Input>,
-    session: Option<(SessionId, Arc<Trust>)>,
+    session: Option<(SessionId, Arc<Common>)>,
     runs: HashMap<ArtifactName, Run>,
     /// Resolves when the last run of an artifact is really gone: a future that blocks its thread cannot be dropped.
     gone: HashMap<ArtifactName, CancellationToken>,
@@ -61,15 +62,15 @@ impl Supervisor {
 
     /// The session was renewed.
     pub(super) fn trust(&self, until: Instant) {
-        if let Some((_, trust)) = &self.session {
-            trust.extend(until);
+        if let Some((_, common)) = &self.session {
+            common.trust.extend(until);
         }
     }
 
     /// The session is over: no lease of it is valid any more.
     pub(super) fn over(&mut self) {
-        if let Some((_, trust)) = self.session.take() {
-            trust.end();
+        if let Some((_, common)) = self.session.take() {
+            common.trust.end();
         }
         for (_, run) in self.runs.drain() {
             run.lease.revoke(Revocation::SessionOver, Instant::ZERO);
@@ -84,13 +85,13 @@ impl Supervisor {
     }
 
     pub(super) fn start(&mut self, name: ArtifactName, token: Token) {
-        let (Some((session, trust)), Some(artifact)) = (&self.session, self.artifacts.get(&name)) else {
+        let (Some((session, common)), Some(artifact)) = (&self.session, self.artifacts.get(&name)) else {
             return;
         };
         let key =
             LeaseKey { cluster: self.cluster.clone(), artifact: name.clone(), token, session: *session };
         let (clock, schedule) = (Arc::clone(&self.clock), self.schedule.clone());
-        let lease = Lease::new(key, Arc::clone(trust), clock, schedule, self.work.clone());
+        let lease = Lease::new(key, Arc::clone(common), clock, schedule, self.work.clone());
         let gone = CancellationToken::new();
         let before = self.gone.insert(name.clone(), gone.clone());
         let (artifact, given) = (Arc::clone(artifact), lease.clone());

@@ -1,8 +1,11 @@
 //! The record of firings: claimed before a handler runs, completed after it, each in one statement under the fence.
 
+mod batch;
 mod mysql;
 mod postgres;
 mod sqlite;
+
+use std::sync::Arc;
 
 use chrono::DateTime;
 use leasehold_core::lease::Lease;
@@ -12,6 +15,7 @@ use leasehold_core::store::{StoreError, statement};
 use leasehold_core::{Error, LeaseLost};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, TryGetable, Value};
 
+use self::batch::{Answer, BatchTexts, Batches, Row};
 use crate::firing::Outcome;
 use crate::history::Fired;
 
@@ -75,6 +79,11 @@ fn texts(backend: DbBackend, artifact: &ArtifactName) -> Result<&'static Texts, 
     }
 }
 
+/// The statements over rows of many tasks; none where each row is written by itself.
+fn batch_texts(backend: DbBackend) -> Option<&'static BatchTexts> {
+    (backend == DbBackend::Postgres).then_some(&postgres::BATCH)
+}
+
 /// What identifies a firing of a task: a slot of its schedule, or a command and when it was taken up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
@@ -116,6 +125,7 @@ pub(crate) struct Record {
     backend: DbBackend,
     texts: &'static Texts,
     node: String,
+    batches: Arc<Batches>,
 }
 
 impl Record {
@@ -124,7 +134,8 @@ impl Record {
     pub(crate) async fn open(lease: Lease) -> Result<Self, Error> {
         let backend = lease.database().get_database_backend();
         let texts = texts(backend, lease.artifact())?;
-        let mut record = Self { lease, backend, texts, node: String::new() };
+        let batches = lease.session_wide();
+        let mut record = Self { lease, backend, texts, node: String::new(), batches };
         let session = record.lease.key().session.0;
         let rows = record.query("read the node's id", texts.node, [session.into()]).await?;
         if let Some(row) = rows.first() {
@@ -139,6 +150,13 @@ impl Record {
     /// [`Error::Lost`]; errors of the database, after which the outcome is unknown and the claim may be repeated.
     pub(crate) async fn claim(&self, key: Key, ordinal: u64) -> Result<Claim, Error> {
         let Key { slot, command } = key;
+        // A command is taken away with its claim.
+        if let (Some(texts), 0) = (batch_texts(self.backend), command) {
+            let row = Row::claim(&self.lease, key, ordinal, &self.node);
+            if let Answer::Held(attempt) = self.batches.claims.write(&self.lease, texts.claim, row).await? {
+                return Ok(claimed(attempt));
+            }
+        }
         let values = [slot.into(), command.into(), number(ordinal), self.node.as_str().into()];
         let mut rows = self.fenced("claim a slot", self.texts.claim, values).await?;
         if let Some(claimed) = self.texts.claimed {
@@ -153,7 +171,7 @@ impl Record {
             Some(row) => self.get(row, "attempt")?,
             None => None,
         };
-        Ok(attempt.map_or(Claim::Done, |attempt| Claim::Taken(u32::try_from(attempt).unwrap_or(u32::MAX))))
+        Ok(claimed(attempt))
     }
 
     /// Records that a slot of the schedule did not fire; `fired` have before it. May be repeated.
@@ -179,6 +197,12 @@ impl Record {
     /// # Errors
     /// [`Error::Lost`]; errors of the database.
     pub(crate) async fn complete(&self, key: Key, at: i64, outcome: &Outcome) -> Result<(), Error> {
+        if let Some(texts) = batch_texts(self.backend) {
+            let row = Row::completion(&self.lease, key, at, outcome);
+            if let Answer::Held(_) = self.batches.completions.write(&self.lease, texts.complete, row).await? {
+                return Ok(());
+            }
+        }
         let (slot, command) = (key.slot.into(), key.command.into());
         let values = [slot, command, at.into(), outcome.name().into(), outcome.error().into()];
         self.fenced("record a firing", self.texts.complete, values).await.map(drop)
@@ -286,6 +310,10 @@ impl Record {
     fn lost(&self) -> Error {
         LeaseLost { artifact: self.lease.artifact().clone(), why: Some(Revocation::Lost) }.into()
     }
+}
+
+fn claimed(attempt: Option<i64>) -> Claim {
+    attempt.map_or(Claim::Done, |attempt| Claim::Taken(u32::try_from(attempt).unwrap_or(u32::MAX)))
 }
 
 fn number(n: u64) -> Value {

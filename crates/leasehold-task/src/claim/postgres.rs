@@ -2,6 +2,7 @@
 //! again after a wait.
 
 use super::Texts;
+use super::batch::BatchTexts;
 
 macro_rules! fence {
     () => {
@@ -9,6 +10,48 @@ macro_rules! fence {
          for share), "
     };
 }
+
+macro_rules! claim_again {
+    () => {
+        "attempt = old.attempt + case when old.token < excluded.token or old.due is not null then 1 else 0 end, \
+         token = excluded.token, node = excluded.node, claimed_at = now(), due = null \
+         where old.finished_at is null and old.token <= excluded.token"
+    };
+}
+
+// A lease that is locked otherwise is being granted away, or its holder's fence waits for that: it is left out, so that it
+// holds up no other. What is left out is asked about by itself.
+macro_rules! batch {
+    ($columns:literal) => {
+        concat!(
+            "with w as (select distinct * from json_to_recordset($3::json) as w(artifact text, token bigint, slot bigint, \
+             command bigint, ",
+            $columns,
+            ")), f as (select w.* from leasehold_lease l join w on w.artifact = l.artifact and w.token = l.token \
+             where l.cluster = $1 and l.holder = $2 for share of l skip locked), "
+        )
+    };
+}
+
+pub(super) static BATCH: BatchTexts = BatchTexts {
+    claim: concat!(
+        batch!("ordinal bigint, node text"),
+        "i as (insert into leasehold_firing as old (cluster, artifact, slot, command, ordinal, token, attempt, node) \
+         select $1, artifact, slot, command, ordinal, token, 1, node from f \
+         on conflict (cluster, artifact, slot, command) do update set ",
+        claim_again!(),
+        " returning artifact, slot, command, attempt) \
+         select f.artifact, f.token, f.slot, f.command, i.attempt from f left join i on i.artifact = f.artifact \
+         and i.slot = f.slot and i.command = f.command"
+    ),
+    complete: concat!(
+        batch!("at bigint, outcome text, error text"),
+        "u as (update leasehold_firing r set finished_at = to_timestamp(f.at / 1000.0::float8), outcome = f.outcome, \
+         error = f.error from f where r.cluster = $1 and r.artifact = f.artifact and r.slot = f.slot \
+         and r.command = f.command and r.token = f.token and r.finished_at is null returning 1) \
+         select f.artifact, f.token, f.slot, f.command, null::bigint as attempt from f"
+    ),
+};
 
 pub(super) static TEXTS: Texts = Texts {
     // A command that another claim has taken is gone; one whose claim was answered to nobody has its firing.
@@ -18,10 +61,9 @@ pub(super) static TEXTS: Texts = Texts {
          select $1, $2, $5, $6, $7, $3, 1, $8 from f where $6 = 0 \
          or exists (select 1 from leasehold_command where id = $6 and cluster = $1 and artifact = $2) \
          or exists (select 1 from leasehold_firing where cluster = $1 and artifact = $2 and slot = $5 and command = $6) \
-         on conflict (cluster, artifact, slot, command) do update set \
-         attempt = old.attempt + case when old.token < excluded.token or old.due is not null then 1 else 0 end, \
-         token = excluded.token, node = excluded.node, claimed_at = now(), due = null \
-         where old.finished_at is null and old.token <= excluded.token returning attempt), \
+         on conflict (cluster, artifact, slot, command) do update set ",
+        claim_again!(),
+        " returning attempt), \
          d as (delete from leasehold_command using f where id = $6 and cluster = $1 and artifact = $2) \
          select (select count(*) from f) as held, (select attempt from i) as attempt"
     ),

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use leasehold_core::artifact::Artifact;
-use leasehold_core::node::Node;
+use leasehold_core::node::{Node, NodeBuilder};
 use leasehold_core::store::{Target, migrate};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement};
 use tokio::sync::mpsc;
@@ -55,9 +55,12 @@ impl Cluster {
 
     /// A node that is cut off 200 ms after it was asked to leave.
     async fn node(&self, id: &str, artifact: impl Artifact) -> Node {
+        self.builder(id).artifact(artifact).start().await.unwrap()
+    }
+
+    fn builder(&self, id: &str) -> NodeBuilder {
         let node = Node::builder(self.url.as_str()).cluster(self.name.as_str()).node_id(id);
-        let node = node.ttl(Duration::from_millis(1600)).drain_timeout(Duration::from_millis(200));
-        node.artifact(artifact).start().await.unwrap()
+        node.ttl(Duration::from_millis(1600)).drain_timeout(Duration::from_millis(200))
     }
 
     /// Rows of a statement in which `:c` stands for the cluster's name, and `:key` for a column's, which MySQL reserves.

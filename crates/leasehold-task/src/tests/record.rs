@@ -1,13 +1,16 @@
 //! The statements, one by one, under a real lease.
 
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use leasehold_core::Error;
 use leasehold_core::lead::Lead;
 use leasehold_core::lease::Lease;
 use leasehold_core::name::ArtifactName;
 use leasehold_core::node::Node;
+use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use tokio::sync::mpsc;
 
-use super::{Cluster, next};
+use super::{Cluster, PATIENCE, next};
 use crate::claim::{Claim, Key, Record};
 use crate::firing::Outcome;
 
@@ -197,6 +200,96 @@ async fn interrupted_firings_are_found_through_the_index() {
             .await;
         let plan: Vec<String> = rows.iter().map(|row| row.try_get("", "detail").unwrap()).collect();
         assert!(plan.iter().any(|line| line.contains("leasehold_firing_unfinished")), "{plan:?}");
+    })
+    .await;
+}
+
+/// Records of so many artifacts, in the order of their names, on a node that must be kept.
+async fn records(cluster: &Cluster, artifacts: usize) -> (Node, Vec<(String, Record)>) {
+    let (send, mut leases) = mpsc::unbounded_channel();
+    let mut node = cluster.builder("a");
+    for n in 0..artifacts {
+        let send = send.clone();
+        let job = move |lease: Lease| {
+            let send = send.clone();
+            async move {
+                send.send(lease.clone())?;
+                lease.revoked().await;
+                Ok(())
+            }
+        };
+        node = node.artifact(Lead::new(format!("t{n:02}"), job).unwrap());
+    }
+    let node = node.start().await.unwrap();
+    let mut records = Vec::new();
+    while records.len() < artifacts {
+        let lease = next(&mut leases).await;
+        records.push((lease.artifact().to_string(), Record::open(lease).await.unwrap()));
+    }
+    records.sort_by(|a, b| a.0.cmp(&b.0));
+    (node, records)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_locked_holds_up_the_claims_of_no_other() {
+    Cluster::on_each(async |cluster| {
+        // Its writers wait for each other, whatever they write.
+        if cluster.db.get_database_backend() == DbBackend::Sqlite {
+            return;
+        }
+        let (_node, records) = records(&cluster, 5).await;
+        let lock = cluster.db.begin().await.unwrap();
+        let text = format!(
+            "select token from leasehold_lease where cluster = '{}' and artifact = 't03' for update",
+            cluster.name
+        );
+        lock.query_all_raw(Statement::from_string(cluster.db.get_database_backend(), text)).await.unwrap();
+
+        let mut claims: FuturesUnordered<_> = records
+            .iter()
+            .map(async |(name, record)| (name, record.claim(slot(1000), 1).await.unwrap()))
+            .collect();
+        for _ in 0..4 {
+            let (name, claim) = tokio::time::timeout(PATIENCE, claims.next()).await.unwrap().unwrap();
+            assert!(name != "t03", "a claim under a lease that another has locked");
+            assert_eq!(claim, Claim::Taken(1));
+        }
+        lock.rollback().await.unwrap();
+        assert_eq!(claims.next().await.unwrap(), (&"t03".to_owned(), Claim::Taken(1)));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_a_node_claim_together_and_each_under_its_own_lease() {
+    const TASKS: usize = 20;
+    Cluster::on_each(async |cluster| {
+        let (_node, records) = records(&cluster, TASKS).await;
+        // One was granted away, and the node has not heard of it; another's firing was completed.
+        let (lost, _) = &records[3];
+        cluster.sql(&format!("update leasehold_lease set token = token + 1 where cluster = :c and artifact = '{lost}'")).await;
+        records[5].1.claim(slot(1000), 1).await.unwrap();
+        records[5].1.complete(slot(1000), 1001, &Outcome::Succeeded).await.unwrap();
+
+        let claims = join_all(records.iter().map(|(_, record)| record.claim(slot(1000), 1))).await;
+        for (n, claim) in claims.iter().enumerate() {
+            match (n, claim) {
+                (3, Err(Error::Lost(_))) | (5, Ok(Claim::Done)) => {}
+                (3 | 5, other) => panic!("claim {n}: {other:?}"),
+                (_, claim) => assert_eq!(*claim.as_ref().unwrap(), Claim::Taken(1), "claim {n}"),
+            }
+        }
+        let failed = Outcome::Failed("é \" \\ \0".to_owned());
+        let completions = records.iter().map(|(_, record)| record.complete(slot(1000), 1002, &failed));
+        for (n, completed) in join_all(completions).await.iter().enumerate() {
+            assert_eq!(completed.is_err(), n == 3, "completion {n}: {completed:?}");
+        }
+        let rows = "select outcome, count(*) as firings, max(error) as error from leasehold_firing where cluster = :c \
+                    and finished_at is not null group by outcome order by outcome";
+        let rows = cluster.sql(rows).await;
+        let count = |row: &sea_orm::QueryResult| row.try_get::<i64>("", "firings").unwrap();
+        assert_eq!(rows.iter().map(count).collect::<Vec<_>>(), [18, 1]);
+        assert_eq!(rows[0].try_get::<String>("", "error").unwrap(), "é \" \\ \u{fffd}");
     })
     .await;
 }

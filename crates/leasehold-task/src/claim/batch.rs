@@ -1,0 +1,183 @@
+//! Claims and completions of all tasks that a node runs, many in one statement: what a node asks of the database does not
+//! grow with each task that fires.
+//!
+//! Rows queue up while a statement is under way, and for [`GAP`] after the last one was sent; then all that wait go
+//! together. A row is fenced by its own lease: one that is lost, or about to be, is left out and holds up no other.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use leasehold_core::Error;
+use leasehold_core::lease::Lease;
+use leasehold_core::store::{StoreError, statement};
+use sea_orm::{ConnectionTrait, DbErr};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Key;
+use crate::firing::Outcome;
+
+/// Between statements of a kind: at most a hundred per second, however many tasks fire. It is a part of their lateness.
+const GAP: Duration = Duration::from_millis(10);
+/// How many rows go into one statement: a few milliseconds, so that the last of thousands does not wait for all.
+const MOST: usize = 500;
+
+/// Parameters: 1 cluster, 2 session, 3 rows as JSON. The rows whose lease is held: `artifact`, `token`, `slot`, `command`
+/// and `attempt`.
+pub(super) struct BatchTexts {
+    /// As [`Texts::claim`](super::Texts); `attempt` is null if the firing was completed before.
+    pub(super) claim: &'static str,
+    /// As [`Texts::complete`](super::Texts).
+    pub(super) complete: &'static str,
+}
+
+/// What the tasks of one session write together.
+#[derive(Default)]
+pub(super) struct Batches {
+    pub(super) claims: Queue,
+    pub(super) completions: Queue,
+}
+
+/// A row of a batch.
+#[derive(Serialize)]
+pub(super) struct Row {
+    artifact: String,
+    token: i64,
+    slot: i64,
+    command: i64,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum What {
+    Claim { ordinal: u64, node: String },
+    Completion { at: i64, outcome: &'static str, error: Option<String> },
+}
+
+impl Row {
+    pub(super) fn claim(lease: &Lease, key: Key, ordinal: u64, node: &str) -> Self {
+        Self::new(lease, key, What::Claim { ordinal, node: node.to_owned() })
+    }
+
+    pub(super) fn completion(lease: &Lease, key: Key, at: i64, outcome: &Outcome) -> Self {
+        Self::new(lease, key, What::Completion { at, outcome: outcome.name(), error: outcome.error() })
+    }
+
+    fn new(lease: &Lease, key: Key, what: What) -> Self {
+        let (artifact, token) = (lease.artifact().to_string(), lease.token().0);
+        Self { artifact, token, slot: key.slot, command: key.command, what }
+    }
+
+    fn id(&self) -> Id {
+        (self.artifact.clone(), self.token, self.slot, self.command)
+    }
+}
+
+type Id = (String, i64, i64, i64);
+
+/// What became of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It was written, under its lease, unless the firing was completed before.
+    Held(Option<i64>),
+    /// Nothing was written: its lease is lost, or about to be.
+    LeftOut,
+}
+
+struct Waiting {
+    row: Row,
+    answer: oneshot::Sender<Result<Answer, StoreError>>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Waiting>,
+    /// A task sends what waits.
+    sending: bool,
+    last: Option<Instant>,
+}
+
+/// Rows that wait to be written.
+#[derive(Clone, Default)]
+pub(super) struct Queue(Arc<Mutex<State>>);
+
+impl Queue {
+    /// Writes a row, with others. Dropped, it is written all the same, with an unknown outcome.
+    ///
+    /// # Errors
+    /// Errors of the database; the outcome is unknown then.
+    pub(super) async fn write(&self, lease: &Lease, text: &'static str, row: Row) -> Result<Answer, Error> {
+        let (answer, answered) = oneshot::channel();
+        let first = {
+            let mut state = self.state();
+            state.waiting.push(Waiting { row, answer });
+            !std::mem::replace(&mut state.sending, true)
+        };
+        if first {
+            tokio::spawn(self.clone().send(lease.clone(), text));
+        }
+        // Without an answer the runtime shuts down.
+        Ok(answered.await.map_err(|_| Error::Left)??)
+    }
+
+    /// Sends what waits until nothing does.
+    async fn send(self, lease: Lease, text: &'static str) {
+        loop {
+            let last = self.state().last;
+            if let Some(last) = last {
+                tokio::time::sleep_until(last + GAP).await;
+            }
+            let batch: Vec<Waiting> = {
+                let mut state = self.state();
+                if state.waiting.is_empty() {
+                    state.sending = false;
+                    return;
+                }
+                state.last = Some(Instant::now());
+                let many = state.waiting.len().min(MOST);
+                state.waiting.drain(..many).collect()
+            };
+            let (rows, answers): (Vec<Row>, Vec<_>) =
+                batch.into_iter().map(|waiting| (waiting.row, waiting.answer)).unzip();
+            let written = written(&lease, text, &rows).await;
+            for (row, answer) in rows.iter().zip(answers) {
+                let told = match &written {
+                    Ok(written) => {
+                        Ok(written.get(&row.id()).map_or(Answer::LeftOut, |attempt| Answer::Held(*attempt)))
+                    }
+                    Err(error) => Err(error.clone()),
+                };
+                // Its run may be over.
+                let _ = answer.send(told);
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing between lock and unlock panics half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn written(
+    lease: &Lease,
+    text: &'static str,
+    rows: &[Row],
+) -> Result<HashMap<Id, Option<i64>>, StoreError> {
+    let (db, key) = (lease.database(), lease.key());
+    let backend = db.get_database_backend();
+    let error = |error| StoreError::database(backend, "write firings", error);
+    let rows = serde_json::to_string(rows).map_err(|e| error(DbErr::Custom(e.to_string())))?;
+    let values = [key.cluster.as_str().into(), key.session.0.into(), rows.into()];
+    let found = db.query_all_raw(statement(backend, text, values)).await.map_err(error)?;
+    let read = |row: &sea_orm::QueryResult| {
+        let (artifact, token) = (row.try_get("", "artifact")?, row.try_get("", "token")?);
+        let id = (artifact, token, row.try_get("", "slot")?, row.try_get("", "command")?);
+        Ok((id, row.try_get("", "attempt")?))
+    };
+    found.iter().map(|row| read(row).map_err(error)).collect()
+}
