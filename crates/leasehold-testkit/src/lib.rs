@@ -3,7 +3,10 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`simulation`] | a cluster in one thread: real protocol machines, an in-memory database, virtual time |
+//! | [`conformance`] | what a database must do to carry leases, as a suite on real servers |
 //! | [`proxy`] | a TCP proxy that refuses or black-holes connections on command |
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod proxy;
 pub mod simulation;

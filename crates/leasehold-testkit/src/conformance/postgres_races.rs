@@ -7,7 +7,7 @@ use leasehold_core::protocol::request::*;
 use leasehold_core::store::{ErrorKind, Link, Listener, Target, checkpoint, fence, inspect, migrate};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait};
 
-use crate::bed::{Bed, artifact};
+use super::bed::{Bed, artifact};
 
 /// A transaction of somebody who has just granted `a` to `to` and has not committed.
 async fn uncommitted_grant(bed: &Bed, link: &Link, to: SessionId) -> DatabaseTransaction {
@@ -46,8 +46,7 @@ struct Stale {
     two: SessionId,
 }
 
-async fn stale() -> Stale {
-    let bed = Bed::postgres().await;
+async fn stale(bed: Bed) -> Stale {
     bed.register(&["a"]).await;
     let (one, two) = (bed.join("1").await, bed.join("2").await);
     let token = bed.give("a", one).await;
@@ -66,9 +65,8 @@ impl Stale {
 
 /// The twin that fails: the stale write waits for its own row, the grant commits, and the condition in the sub-select
 /// is not evaluated again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sub_select_lets_a_stale_write_through() {
-    let s = stale().await;
+pub async fn a_sub_select_lets_a_stale_write_through(bed: Bed) {
+    let s = stale(bed).await;
     let blocker = s.bed.another().await;
     let block = blocker.connection().begin().await.unwrap();
     block.execute_unprepared("select 1 from leasehold_checkpoint for update").await.unwrap();
@@ -88,9 +86,8 @@ async fn a_sub_select_lets_a_stale_write_through() {
 }
 
 /// The same race against the fenced checkpoint: whoever locks the lease first wins, and the other waits or is lost.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fenced_checkpoint_is_not_fooled() {
-    let s = stale().await;
+pub async fn a_fenced_checkpoint_is_not_fooled(bed: Bed) {
+    let s = stale(bed).await;
     let granted = uncommitted_grant(&s.bed, &s.grantor, s.two).await;
     let (writer, key) = (s.bed.another().await, s.key.clone());
     let write = tokio::spawn(async move { checkpoint::put(writer.connection(), &key, "p", "stale").await });
@@ -101,9 +98,8 @@ async fn a_fenced_checkpoint_is_not_fooled() {
 }
 
 /// The other order: the checkpoint holds the lease while it waits for its own row, so no grant comes between.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_grant_comes_between_a_fenced_checkpoint_and_its_commit() {
-    let s = stale().await;
+pub async fn no_grant_comes_between_a_fenced_checkpoint_and_its_commit(bed: Bed) {
+    let s = stale(bed).await;
     let blocker = s.bed.another().await;
     let block = blocker.connection().begin().await.unwrap();
     block.execute_unprepared("select 1 from leasehold_checkpoint for update").await.unwrap();
@@ -118,9 +114,8 @@ async fn no_grant_comes_between_a_fenced_checkpoint_and_its_commit() {
     assert_eq!(s.value().await, "in time");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fence_waits_for_a_grant_and_is_lost() {
-    let s = stale().await;
+pub async fn a_fence_waits_for_a_grant_and_is_lost(bed: Bed) {
+    let s = stale(bed).await;
     for level in ["read committed", "repeatable read", "serializable"] {
         let holder = holder_of(&s.bed).await;
         let key = s.bed.key("a", s.bed.lease("a").await.token, holder);
@@ -142,9 +137,8 @@ async fn holder_of(bed: &Bed) -> SessionId {
 }
 
 /// The holder's fence, and whoever wants the lease meanwhile, hold up neither renewals nor other leases.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fenced_lease_holds_up_nobody_else() {
-    let s = stale().await;
+pub async fn a_fenced_lease_holds_up_nobody_else(bed: Bed) {
+    let s = stale(bed).await;
     s.bed.register(&["a", "b"]).await;
     let user = s.bed.another().await;
     let txn = user.connection().begin().await.unwrap();
@@ -160,9 +154,8 @@ async fn a_fenced_lease_holds_up_nobody_else() {
 
 /// The twin: a grant that waits instead of skipping (a lock of the lease after the cluster's row, as one would write it
 /// with two statements) holds up everybody who raises the revision.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn locking_the_cluster_first_holds_up_everybody() {
-    let s = stale().await;
+pub async fn locking_the_cluster_first_holds_up_everybody(bed: Bed) {
+    let s = stale(bed).await;
     s.bed.register(&["a", "b"]).await;
     let user = s.bed.another().await;
     let fenced = user.connection().begin().await.unwrap();
@@ -183,9 +176,8 @@ async fn locking_the_cluster_first_holds_up_everybody() {
     waiting.await.unwrap().unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_server_ends_a_fenced_transaction_that_falls_silent() {
-    let s = stale().await;
+pub async fn the_server_ends_a_fenced_transaction_that_falls_silent(bed: Bed) {
+    let s = stale(bed).await;
     let user = s.bed.another().await;
     let txn = user.connection().begin().await.unwrap();
     fence(&txn, &s.key, Duration::from_millis(150)).await.unwrap();
@@ -195,9 +187,8 @@ async fn the_server_ends_a_fenced_transaction_that_falls_silent() {
     assert!(txn.execute_unprepared("select 1").await.is_err());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn notifications_tell_of_assignments_and_not_of_renewals() {
-    let s = stale().await;
+pub async fn notifications_tell_of_assignments_and_not_of_renewals(bed: Bed) {
+    let s = stale(bed).await;
     let mut listener = Listener::open(&s.bed.target, &s.bed.cluster).await.unwrap();
     assert!(s.bed.renew(s.two, 2).await.0);
     s.bed.watch(Scope::Everyone).await;
@@ -229,9 +220,7 @@ fn channel_of(bed: &Bed) -> String {
     format!("leasehold_{hash:016x}")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_connection_is_an_error_once_and_then_mended() {
-    let bed = Bed::postgres().await;
+pub async fn a_lost_connection_is_an_error_once_and_then_mended(bed: Bed) {
     let other = bed.another().await;
     let mine = bed.number("select pg_backend_pid()::bigint").await;
     other.connection().execute_unprepared(&format!("select pg_terminate_backend({mine})")).await.unwrap();
@@ -248,9 +237,7 @@ async fn a_lost_connection_is_an_error_once_and_then_mended() {
     assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "1s", "the new connection has our settings");
 }
 
-#[tokio::test]
-async fn a_server_that_cannot_carry_leases_is_refused() {
-    let bed = Bed::postgres().await;
+pub async fn a_server_that_cannot_carry_leases_is_refused(bed: Bed) {
     let with = |setting: &str| Target::from_url(&format!("{}%20-c%20{setting}", bed.url)).unwrap();
     let error = inspect(&with("synchronous_commit%3Doff")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotDurable);
@@ -263,9 +250,7 @@ async fn a_server_that_cannot_carry_leases_is_refused() {
 }
 
 /// Renewals stay heap-only: neither of the columns that they touch is in an index.
-#[tokio::test]
-async fn renewals_are_heap_only_updates() {
-    let bed = Bed::postgres().await;
+pub async fn renewals_are_heap_only_updates(bed: Bed) {
     let me = bed.join("1").await;
     for beat in 2..60 {
         assert!(bed.renew(me, beat).await.0);
@@ -277,12 +262,10 @@ async fn renewals_are_heap_only_updates() {
 }
 
 /// A pool that sets its schema after it has connected: the tables are made where its fences will look for them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_with_a_search_path_is_followed() {
-    let bed = Bed::postgres().await;
+pub async fn a_connection_with_a_search_path_is_followed(bed: Bed) {
     let schema = format!("S {}", uuid::Uuid::now_v7().simple());
     bed.sql(&format!("create schema \"{schema}\"")).await;
-    let mut options = sea_orm::ConnectOptions::new(std::env::var("LEASEHOLD_TEST_POSTGRES").unwrap());
+    let mut options = sea_orm::ConnectOptions::new(bed.server.as_str());
     options.set_schema_search_path(format!("\"{schema}\", public"));
     let users = sea_orm::Database::connect(options).await.unwrap();
     let target = Target::from_connection(&users).await.unwrap();

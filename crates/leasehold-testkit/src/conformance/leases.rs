@@ -8,9 +8,9 @@ use leasehold_core::store::audit::{self, AuditEvent};
 use leasehold_core::store::{ErrorKind, checkpoint, fence};
 use sea_orm::{ConnectionTrait, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 
-use crate::bed::{Bed, artifact, deployment, node};
+use super::bed::{Bed, artifact, deployment, node};
 
-pub(crate) async fn registers(bed: Bed) {
+pub async fn registers(bed: Bed) {
     let set = deployment(&["b", "a"], "task", "any", 1);
     assert_eq!(bed.matched(Request::Register { deployment: set.clone() }).await, 2);
     assert_eq!(bed.revision().await, 2);
@@ -34,7 +34,7 @@ pub(crate) async fn registers(bed: Bed) {
     assert_eq!(bed.revision().await, 2);
 }
 
-pub(crate) async fn the_newest_placement_counts(bed: Bed) {
+pub async fn the_newest_placement_counts(bed: Bed) {
     let old = Request::Register { deployment: deployment(&["a"], "task", "old", 1) };
     let new = Request::Register { deployment: deployment(&["a"], "task", "new", 2) };
     bed.call(old.clone()).await;
@@ -49,7 +49,7 @@ pub(crate) async fn the_newest_placement_counts(bed: Bed) {
     );
 }
 
-pub(crate) async fn grants_by_token(bed: Bed) {
+pub async fn grants_by_token(bed: Bed) {
     bed.register(&["a", "b"]).await;
     let (one, two) = (bed.join("1").await, bed.join("2").await);
     let row = |name: &str, token, to| (artifact(name), token, to);
@@ -80,7 +80,7 @@ pub(crate) async fn grants_by_token(bed: Bed) {
     assert!(rows.is_empty());
 }
 
-pub(crate) async fn grants_many(bed: Bed) {
+pub async fn grants_many(bed: Bed) {
     let names: Vec<String> = (0..2_500).map(|i| format!("a{i:05}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     bed.register(&names).await;
@@ -101,7 +101,7 @@ pub(crate) async fn grants_many(bed: Bed) {
     assert_eq!(bed.matched(request).await, 2_000);
 }
 
-pub(crate) async fn hands_over(bed: Bed) {
+pub async fn hands_over(bed: Bed) {
     bed.register(&["a"]).await;
     let (one, two) = (bed.join("1").await, bed.join("2").await);
     let token = bed.give("a", one).await;
@@ -120,7 +120,7 @@ pub(crate) async fn hands_over(bed: Bed) {
     assert!(bed.give("a", one).await > lease.token);
 }
 
-pub(crate) async fn reruns(bed: Bed) {
+pub async fn reruns(bed: Bed) {
     bed.register(&["a"]).await;
     let (one, two) = (bed.join("1").await, bed.join("2").await);
     let token = bed.give("a", one).await;
@@ -137,7 +137,7 @@ pub(crate) async fn reruns(bed: Bed) {
     assert_eq!(bed.lease("a").await.token, Token(((bed.epoch + 5) << 20) + 1));
 }
 
-pub(crate) async fn targets_and_desires(bed: Bed) {
+pub async fn targets_and_desires(bed: Bed) {
     bed.register(&["a", "b"]).await;
     let me = bed.join("1").await;
     let target = |to| Request::Target { rows: vec![(artifact("a"), to), (artifact("none"), to)] };
@@ -158,7 +158,7 @@ pub(crate) async fn targets_and_desires(bed: Bed) {
     assert_eq!(bed.lease("b").await.desired, Desired::Active);
 }
 
-pub(crate) async fn keeps_out(bed: Bed) {
+pub async fn keeps_out(bed: Bed) {
     let me = bed.join("1").await;
     let row = |session, failures| KeepOut {
         artifact: artifact("a"),
@@ -179,7 +179,7 @@ pub(crate) async fn keeps_out(bed: Bed) {
 
 /// The planner read the lease and that `me` lives; then `me` expires, before or after the grant. Either way the lease
 /// is free for whoever looks: its holder has no row.
-pub(crate) async fn expiry_beside_a_grant_leaves_no_orphan(bed: Bed) {
+pub async fn expiry_beside_a_grant_leaves_no_orphan(bed: Bed) {
     bed.register(&["a"]).await;
     let other = bed.another().await;
     for round in 0..20 {
@@ -199,7 +199,7 @@ pub(crate) async fn expiry_beside_a_grant_leaves_no_orphan(bed: Bed) {
     }
 }
 
-pub(crate) async fn checkpoints_are_fenced(bed: Bed) {
+pub async fn checkpoints_are_fenced(bed: Bed) {
     bed.register(&["a"]).await;
     let (one, two) = (bed.join("1").await, bed.join("2").await);
     let token = bed.give("a", one).await;
@@ -231,7 +231,7 @@ fn writing(bed: &Bed) -> TransactionOptions {
     TransactionOptions { sqlite_transaction_mode: mode, ..TransactionOptions::default() }
 }
 
-pub(crate) async fn a_fence_holds_the_lease(bed: Bed) {
+pub async fn a_fence_holds_the_lease(bed: Bed) {
     bed.register(&["a"]).await;
     let (one, two) = (bed.join("1").await, bed.join("2").await);
     let token = bed.give("a", one).await;
@@ -257,7 +257,7 @@ pub(crate) async fn a_fence_holds_the_lease(bed: Bed) {
     txn.rollback().await.unwrap();
 }
 
-pub(crate) async fn audits(bed: Bed) {
+pub async fn audits(bed: Bed) {
     let db = bed.link.connection();
     let event = |kind: &str, token| AuditEvent {
         kind: kind.to_owned(),
@@ -282,7 +282,7 @@ pub(crate) async fn audits(bed: Bed) {
     assert_eq!(left.len(), 1);
 }
 
-pub(crate) async fn prefers_commands_and_forgets(bed: Bed) {
+pub async fn prefers_commands_and_forgets(bed: Bed) {
     bed.register(&["a", "b"]).await;
     let me = bed.join("n1").await;
     let token = bed.give("a", me).await;

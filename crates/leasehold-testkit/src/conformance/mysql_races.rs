@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use tokio::task::JoinHandle;
 
-use crate::bed::{Bed, artifact};
+use super::bed::{Bed, artifact};
 
 /// A transaction of somebody who has just granted `a` to `to` and has not committed.
 async fn uncommitted_grant(bed: &Bed, link: &Link, to: SessionId) -> DatabaseTransaction {
@@ -102,7 +102,7 @@ impl Stale {
 
 /// The twin that fails: the stale write waits for its own row, the grant commits, and the condition in the sub-select
 /// is not evaluated again.
-pub(crate) async fn a_sub_select_lets_a_stale_write_through(bed: Bed) {
+pub async fn a_sub_select_lets_a_stale_write_through(bed: Bed) {
     let s = stale(bed).await;
     let blocker = patient(&s.bed).await;
     let block = blocker.connection().begin().await.unwrap();
@@ -123,7 +123,7 @@ pub(crate) async fn a_sub_select_lets_a_stale_write_through(bed: Bed) {
 }
 
 /// The same race against the fenced checkpoint: whoever locks the lease first wins, and the other waits or is lost.
-pub(crate) async fn a_fenced_checkpoint_is_not_fooled(bed: Bed) {
+pub async fn a_fenced_checkpoint_is_not_fooled(bed: Bed) {
     let s = stale(bed).await;
     let granted = uncommitted_grant(&s.bed, &s.grantor, s.two).await;
     let (writer, key) = (patient(&s.bed).await, s.key.clone());
@@ -135,7 +135,7 @@ pub(crate) async fn a_fenced_checkpoint_is_not_fooled(bed: Bed) {
 }
 
 /// A plain read shows the transaction's snapshot; the fence reads what is there now, at any level.
-pub(crate) async fn a_fence_waits_for_a_grant_and_is_lost(bed: Bed) {
+pub async fn a_fence_waits_for_a_grant_and_is_lost(bed: Bed) {
     let s = stale(bed).await;
     for level in ["read committed", "repeatable read", "serializable"] {
         let lease = s.bed.lease("a").await;
@@ -155,7 +155,7 @@ pub(crate) async fn a_fence_waits_for_a_grant_and_is_lost(bed: Bed) {
 }
 
 /// The holder's fence, and whoever wants the lease meanwhile, hold up neither renewals nor other leases.
-pub(crate) async fn a_fenced_lease_holds_up_nobody_else(bed: Bed) {
+pub async fn a_fenced_lease_holds_up_nobody_else(bed: Bed) {
     let s = stale(bed).await;
     let user = s.bed.another().await;
     let txn = user.connection().begin().await.unwrap();
@@ -170,7 +170,7 @@ pub(crate) async fn a_fenced_lease_holds_up_nobody_else(bed: Bed) {
 }
 
 /// A grant that waits for a fenced lease: ours has locked no row of a node, its twin that looks whether the grantee lives has.
-pub(crate) async fn a_grant_that_reads_the_node_delays_its_renewals(bed: Bed) {
+pub async fn a_grant_that_reads_the_node_delays_its_renewals(bed: Bed) {
     let s = stale(bed).await;
     let user = s.bed.another().await;
     let fenced = user.connection().begin().await.unwrap();
@@ -202,7 +202,7 @@ pub(crate) async fn a_grant_that_reads_the_node_delays_its_renewals(bed: Bed) {
 }
 
 /// Without the collation the two would be one; a checkpoint's name is the user's, and may end with a space.
-pub(crate) async fn names_compare_bytewise(bed: Bed) {
+pub async fn names_compare_bytewise(bed: Bed) {
     let s = stale(bed).await;
     let db = s.bed.link.connection();
     for name in ["p ", "P", "ß", "ss"] {

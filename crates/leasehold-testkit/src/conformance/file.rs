@@ -3,11 +3,9 @@
 use leasehold_core::protocol::request::*;
 use leasehold_core::store::{ErrorKind, Link, Target, inspect};
 
-use crate::bed::Bed;
+use super::bed::Bed;
 
-#[tokio::test]
-async fn a_replaced_file_is_noticed() {
-    let bed = Bed::sqlite().await;
+pub async fn a_replaced_file_is_noticed(bed: Bed) {
     let path = bed.url.strip_prefix("sqlite://").unwrap();
     std::fs::rename(path, format!("{path}.old")).unwrap();
     let error = bed.try_call(Request::Watch { scope: Scope::Heads }).await.unwrap_err();
@@ -17,9 +15,7 @@ async fn a_replaced_file_is_noticed() {
     assert!(error.to_string().contains("replaced"), "{error}");
 }
 
-#[tokio::test]
-async fn a_copy_of_the_file_is_another_incarnation() {
-    let bed = Bed::sqlite().await;
+pub async fn a_copy_of_the_file_is_another_incarnation(bed: Bed) {
     let me = bed.join("n1").await;
     let path = bed.url.strip_prefix("sqlite://").unwrap();
     bed.sql("pragma wal_checkpoint(truncate)").await;
@@ -34,8 +30,7 @@ async fn a_copy_of_the_file_is_another_incarnation() {
     assert!(view.live != bed.live && view.cluster.adopted == bed.live);
 }
 
-#[tokio::test]
-async fn a_missing_folder_is_named_and_nothing_is_made() {
+pub async fn a_missing_folder_is_named_and_nothing_is_made(_bed: Bed) {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing");
     let target = Target::from_url(&format!("sqlite://{}", missing.join("x.db").display())).unwrap();

@@ -7,7 +7,7 @@ use leasehold_core::protocol::request::*;
 use leasehold_core::store::{ErrorKind, Link, Target, fence, inspect, migrate};
 use sea_orm::{ConnectionTrait, DbBackend};
 
-use crate::bed::{Bed, node};
+use super::bed::{Bed, node};
 
 const TABLES: [&str; 12] = [
     "cluster",
@@ -31,7 +31,7 @@ async fn empty(bed: &Bed) {
     }
 }
 
-pub(crate) async fn migrators_start_at_once(bed: Bed) {
+pub async fn migrators_start_at_once(bed: Bed) {
     empty(&bed).await;
     let starts = (0..8).map(|_| {
         let target = bed.target.clone();
@@ -45,7 +45,7 @@ pub(crate) async fn migrators_start_at_once(bed: Bed) {
     bed.open("n1").await;
 }
 
-pub(crate) async fn a_newer_schema_stops_nobody(bed: Bed) {
+pub async fn a_newer_schema_stops_nobody(bed: Bed) {
     bed.sql("insert into leasehold_migration (version, applied_at) values ('leasehold_9999_future', 0)")
         .await;
     let state = migrate(&bed.target).await.unwrap();
@@ -53,7 +53,7 @@ pub(crate) async fn a_newer_schema_stops_nobody(bed: Bed) {
     assert_eq!(state.unknown, ["leasehold_9999_future"]);
 }
 
-pub(crate) async fn tables_of_others_are_left_alone(bed: Bed) {
+pub async fn tables_of_others_are_left_alone(bed: Bed) {
     let refused = async |what: &str| {
         let error = migrate(&bed.target).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
@@ -74,14 +74,14 @@ pub(crate) async fn tables_of_others_are_left_alone(bed: Bed) {
     refused("formed").await;
 }
 
-pub(crate) async fn the_script_makes_the_whole_schema(bed: Bed) {
+pub async fn the_script_makes_the_whole_schema(bed: Bed) {
     empty(&bed).await;
     bed.sql(&leasehold_migration::script(bed.target.backend()).unwrap()).await;
     assert!(leasehold_migration::state(bed.link.connection()).await.unwrap().is_complete());
     bed.open("n1").await;
 }
 
-pub(crate) async fn a_fence_needs_the_tables(bed: Bed) {
+pub async fn a_fence_needs_the_tables(bed: Bed) {
     empty(&bed).await;
     let key = bed.key("a", Token(1), SessionId::fresh());
     let error = fence(bed.link.connection(), &key, Duration::from_secs(1)).await.unwrap_err();
@@ -90,7 +90,7 @@ pub(crate) async fn a_fence_needs_the_tables(bed: Bed) {
     assert_eq!(bed.try_call(open).await.unwrap_err().kind(), ErrorKind::Schema);
 }
 
-pub(crate) async fn a_target_comes_from_a_connection(bed: Bed) {
+pub async fn a_target_comes_from_a_connection(bed: Bed) {
     let users = Link::open(&Target::from_url(&bed.url).unwrap()).await.unwrap();
     let target = Target::from_connection(users.connection()).await.unwrap();
     let found = inspect(&target).await.unwrap();

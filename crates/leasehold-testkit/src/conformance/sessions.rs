@@ -5,9 +5,9 @@ use std::time::Duration;
 use leasehold_core::protocol::ids::{Incarnation, SessionId};
 use leasehold_core::protocol::request::*;
 
-use crate::bed::{Bed, artifact, deployment, node};
+use super::bed::{Bed, artifact, deployment, node};
 
-pub(crate) async fn opening_makes_one_row(bed: Bed) {
+pub async fn opening_makes_one_row(bed: Bed) {
     let (row, live, occupant) = bed.open("n1").await;
     assert_eq!((row.revision, row.term, row.leader), (1, 0, None));
     assert_eq!(row.adopted, live);
@@ -19,7 +19,7 @@ pub(crate) async fn opening_makes_one_row(bed: Bed) {
     assert_eq!(cluster, row, "an existing row is kept");
 }
 
-pub(crate) async fn joins(bed: Bed) {
+pub async fn joins(bed: Bed) {
     let first = SessionId::fresh();
     assert_eq!(bed.matched(bed.join_request("n1", first)).await, 1);
     let (_, _, occupant) = bed.open("n1").await;
@@ -33,7 +33,7 @@ pub(crate) async fn joins(bed: Bed) {
     assert_eq!(bed.watch(Scope::Everyone).await.nodes.len(), 1);
 }
 
-pub(crate) async fn renews_and_views(bed: Bed) {
+pub async fn renews_and_views(bed: Bed) {
     let me = bed.join("n1").await;
     let (matched, view) = bed.renew(me, 5).await;
     assert!(matched);
@@ -49,7 +49,7 @@ pub(crate) async fn renews_and_views(bed: Bed) {
     assert_eq!(bed.revision().await, 1, "membership raises no revision");
 }
 
-pub(crate) async fn heads_are_the_leader_and_two(bed: Bed) {
+pub async fn heads_are_the_leader_and_two(bed: Bed) {
     let mut all = Vec::new();
     for i in 0..5 {
         all.push(bed.join(&format!("n{i}")).await);
@@ -66,7 +66,7 @@ pub(crate) async fn heads_are_the_leader_and_two(bed: Bed) {
     assert_eq!(sessions(bed.watch(Scope::Heads).await), all[..2], "a leader without a row");
 }
 
-pub(crate) async fn expires_only_an_unmoved_beat(bed: Bed) {
+pub async fn expires_only_an_unmoved_beat(bed: Bed) {
     let me = bed.join("n1").await;
     let expire = |beat| Request::Expire { session: me, beat, incarnation: bed.live.clone() };
     assert!(bed.renew(me, 2).await.0);
@@ -76,7 +76,7 @@ pub(crate) async fn expires_only_an_unmoved_beat(bed: Bed) {
     assert!(!bed.renew(me, 3).await.0, "the session is over");
 }
 
-pub(crate) async fn elects_by_term(bed: Bed) {
+pub async fn elects_by_term(bed: Bed) {
     let (a, b) = (bed.join("a").await, bed.join("b").await);
     let elect = |session, term| Request::Elect { session, term, incarnation: bed.live.clone() };
     assert_eq!(bed.matched(elect(a, 0)).await, 1);
@@ -87,12 +87,12 @@ pub(crate) async fn elects_by_term(bed: Bed) {
 }
 
 /// Makes the cluster's row name another life of the database.
-pub(crate) async fn forget_incarnation(bed: &Bed) -> Incarnation {
+pub async fn forget_incarnation(bed: &Bed) -> Incarnation {
     bed.sql("update leasehold_cluster set incarnation = 'another'").await;
     Incarnation::from("another")
 }
 
-pub(crate) async fn adopts(bed: Bed) {
+pub async fn adopts(bed: Bed) {
     let old = forget_incarnation(&bed).await;
     let adopt = |old: &Incarnation, live: &Incarnation, highest_epoch| Request::Adopt {
         old: old.clone(),
@@ -113,7 +113,7 @@ pub(crate) async fn adopts(bed: Bed) {
     assert_eq!(bed.watch(Scope::Heads).await.cluster.epoch, high + 2, "always higher than before");
 }
 
-pub(crate) async fn another_incarnation_is_refused(bed: Bed) {
+pub async fn another_incarnation_is_refused(bed: Bed) {
     let me = bed.join("n1").await;
     bed.register(&["a"]).await;
     let token = bed.give("a", me).await;
@@ -151,7 +151,7 @@ pub(crate) async fn another_incarnation_is_refused(bed: Bed) {
     assert_eq!((lease.holder, lease.token), (None, token));
 }
 
-pub(crate) async fn drains_deploys_leaves_and_evicts(bed: Bed) {
+pub async fn drains_deploys_leaves_and_evicts(bed: Bed) {
     let (a, b) = (bed.join("a").await, bed.join("b").await);
     let set = deployment(&["x"], "task", "any", 3).id;
     assert_eq!(bed.matched(Request::Drain { session: a, draining: true }).await, 1);
@@ -181,7 +181,7 @@ pub(crate) async fn drains_deploys_leaves_and_evicts(bed: Bed) {
 }
 
 /// Each with a connection of its own, as their processes have.
-pub(crate) async fn fifty_nodes_join_at_once(bed: Bed) {
+pub async fn fifty_nodes_join_at_once(bed: Bed) {
     let mut joins = tokio::task::JoinSet::new();
     for n in 0..50 {
         let (link, cluster) = (bed.another().await, bed.cluster.clone());
@@ -203,7 +203,7 @@ pub(crate) async fn fifty_nodes_join_at_once(bed: Bed) {
     assert_eq!(bed.leases().await.len(), 2);
 }
 
-pub(crate) async fn who_asks_is_among_the_heads(bed: Bed) {
+pub async fn who_asks_is_among_the_heads(bed: Bed) {
     let mut all = Vec::new();
     for i in 0..4 {
         all.push(bed.join(&format!("n{i}")).await);
@@ -218,7 +218,7 @@ pub(crate) async fn who_asks_is_among_the_heads(bed: Bed) {
     assert_eq!(view.nodes[2].beat, 2);
 }
 
-pub(crate) async fn forms_by_term(bed: Bed) {
+pub async fn forms_by_term(bed: Bed) {
     assert_eq!(bed.open("n").await.0.formed, 0);
     assert_eq!(bed.matched(Request::Form { formed: 3, term: 0 }).await, 1);
     assert_eq!(bed.matched(Request::Form { formed: 2, term: 7 }).await, 0, "of another term");
