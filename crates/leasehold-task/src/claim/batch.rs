@@ -21,13 +21,17 @@ use crate::firing::Outcome;
 
 /// Between statements of a kind: at most a hundred per second, however many tasks fire. It is a part of their lateness.
 const GAP: Duration = Duration::from_millis(10);
+/// Tasks that fire at one instant come within this time: the first of them waits for the others.
+const GATHER: Duration = Duration::from_millis(1);
+/// For how long completions let claims go first: a handler waits for its claim, nobody for a completion but the next slot.
+const COURTESY: Duration = Duration::from_millis(40);
 /// How many rows go into one statement: a few milliseconds, so that the last of thousands does not wait for all.
 const MOST: usize = 500;
 
-/// Parameters: 1 cluster, 2 session, 3 rows as JSON. The rows whose lease is held: `artifact`, `token`, `slot`, `command`
-/// and `attempt`.
+/// Parameters: 1 cluster, 2 session, 3 rows as JSON. Returns `artifact`, `token`, `slot`, `command` and `attempt`: of each
+/// row whose lease is held, and of each that was claimed once more with its attempt.
 pub(super) struct BatchTexts {
-    /// As [`Texts::claim`](super::Texts); `attempt` is null if the firing was completed before.
+    /// As [`Texts::claim`](super::Texts).
     pub(super) claim: &'static str,
     /// As [`Texts::complete`](super::Texts).
     pub(super) complete: &'static str,
@@ -36,8 +40,31 @@ pub(super) struct BatchTexts {
 /// What the tasks of one session write together.
 #[derive(Default)]
 pub(super) struct Batches {
-    pub(super) claims: Queue,
-    pub(super) completions: Queue,
+    claims: Queue,
+    completions: Queue,
+}
+
+impl Batches {
+    /// Writes a claim, with others. Dropped, it is written all the same, with an unknown outcome.
+    ///
+    /// # Errors
+    /// Errors of the database; the outcome is unknown then.
+    pub(super) async fn claim(&self, lease: &Lease, texts: &BatchTexts, row: Row) -> Result<Answer, Error> {
+        self.claims.write(lease, texts.claim, row, None).await
+    }
+
+    /// The same for a completion.
+    ///
+    /// # Errors
+    /// Errors of the database; the outcome is unknown then.
+    pub(super) async fn complete(
+        &self,
+        lease: &Lease,
+        texts: &BatchTexts,
+        row: Row,
+    ) -> Result<Answer, Error> {
+        self.completions.write(lease, texts.complete, row, Some(&self.claims)).await
+    }
 }
 
 /// A row of a batch.
@@ -103,14 +130,16 @@ struct State {
 
 /// Rows that wait to be written.
 #[derive(Clone, Default)]
-pub(super) struct Queue(Arc<Mutex<State>>);
+struct Queue(Arc<Mutex<State>>);
 
 impl Queue {
-    /// Writes a row, with others. Dropped, it is written all the same, with an unknown outcome.
-    ///
-    /// # Errors
-    /// Errors of the database; the outcome is unknown then.
-    pub(super) async fn write(&self, lease: &Lease, text: &'static str, row: Row) -> Result<Answer, Error> {
+    async fn write(
+        &self,
+        lease: &Lease,
+        text: &'static str,
+        row: Row,
+        after: Option<&Self>,
+    ) -> Result<Answer, Error> {
         let (answer, answered) = oneshot::channel();
         let first = {
             let mut state = self.state();
@@ -118,18 +147,20 @@ impl Queue {
             !std::mem::replace(&mut state.sending, true)
         };
         if first {
-            tokio::spawn(self.clone().send(lease.clone(), text));
+            tokio::spawn(self.clone().send(lease.clone(), text, after.cloned()));
         }
         // Without an answer the runtime shuts down.
         Ok(answered.await.map_err(|_| Error::Left)??)
     }
 
     /// Sends what waits until nothing does.
-    async fn send(self, lease: Lease, text: &'static str) {
+    async fn send(self, lease: Lease, text: &'static str, after: Option<Self>) {
         loop {
+            let now = Instant::now();
             let last = self.state().last;
-            if let Some(last) = last {
-                tokio::time::sleep_until(last + GAP).await;
+            tokio::time::sleep_until(last.map_or(now, |last| last + GAP).max(now + GATHER)).await;
+            while after.as_ref().is_some_and(|after| after.state().sending) && now.elapsed() < COURTESY {
+                tokio::time::sleep(GATHER).await;
             }
             let batch: Vec<Waiting> = {
                 let mut state = self.state();
@@ -174,10 +205,16 @@ async fn written(
     let rows = serde_json::to_string(rows).map_err(|e| error(DbErr::Custom(e.to_string())))?;
     let values = [key.cluster.as_str().into(), key.session.0.into(), rows.into()];
     let found = db.query_all_raw(statement(backend, text, values)).await.map_err(error)?;
-    let read = |row: &sea_orm::QueryResult| {
-        let (artifact, token) = (row.try_get("", "artifact")?, row.try_get("", "token")?);
-        let id = (artifact, token, row.try_get("", "slot")?, row.try_get("", "command")?);
-        Ok((id, row.try_get("", "attempt")?))
-    };
-    found.iter().map(|row| read(row).map_err(error)).collect()
+    let mut written: HashMap<Id, Option<i64>> = HashMap::new();
+    for row in &found {
+        let read = || {
+            let (artifact, token) = (row.try_get("", "artifact")?, row.try_get("", "token")?);
+            let id = (artifact, token, row.try_get("", "slot")?, row.try_get("", "command")?);
+            Ok((id, row.try_get("", "attempt")?))
+        };
+        let (id, attempt): (Id, Option<i64>) = read().map_err(error)?;
+        let known = written.entry(id).or_default();
+        *known = known.or(attempt);
+    }
+    Ok(written)
 }

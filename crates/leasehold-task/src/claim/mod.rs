@@ -153,7 +153,7 @@ impl Record {
         // A command is taken away with its claim.
         if let (Some(texts), 0) = (batch_texts(self.backend), command) {
             let row = Row::claim(&self.lease, key, ordinal, &self.node);
-            if let Answer::Held(attempt) = self.batches.claims.write(&self.lease, texts.claim, row).await? {
+            if let Answer::Held(attempt) = self.batches.claim(&self.lease, texts, row).await? {
                 return Ok(claimed(attempt));
             }
         }
@@ -199,7 +199,7 @@ impl Record {
     pub(crate) async fn complete(&self, key: Key, at: i64, outcome: &Outcome) -> Result<(), Error> {
         if let Some(texts) = batch_texts(self.backend) {
             let row = Row::completion(&self.lease, key, at, outcome);
-            if let Answer::Held(_) = self.batches.completions.write(&self.lease, texts.complete, row).await? {
+            if let Answer::Held(_) = self.batches.complete(&self.lease, texts, row).await? {
                 return Ok(());
             }
         }

@@ -27,28 +27,30 @@ macro_rules! batch {
             "with w as (select distinct * from json_to_recordset($3::json) as w(artifact text, token bigint, slot bigint, \
              command bigint, ",
             $columns,
-            ")), f as (select w.* from leasehold_lease l join w on w.artifact = l.artifact and w.token = l.token \
+            ")), f as (select l.cluster, w.* from leasehold_lease l join w on w.artifact = l.artifact and w.token = l.token \
              where l.cluster = $1 and l.holder = $2 for share of l skip locked), "
         )
     };
 }
 
 pub(super) static BATCH: BatchTexts = BatchTexts {
+    // No join of what is fenced with what was written: the planner takes both for a row or two, and would nest loops.
     claim: concat!(
         batch!("ordinal bigint, node text"),
         "i as (insert into leasehold_firing as old (cluster, artifact, slot, command, ordinal, token, attempt, node) \
          select $1, artifact, slot, command, ordinal, token, 1, node from f \
          on conflict (cluster, artifact, slot, command) do update set ",
         claim_again!(),
-        " returning artifact, slot, command, attempt) \
-         select f.artifact, f.token, f.slot, f.command, i.attempt from f left join i on i.artifact = f.artifact \
-         and i.slot = f.slot and i.command = f.command"
+        " returning artifact, token, slot, command, attempt) \
+         select artifact, token, slot, command, null::bigint as attempt from f union all select * from i"
     ),
+    // By `outcome`, which is null as long as `finished_at`: asked for that, the planner would go through the index of what
+    // is unfinished, for each row of it through all of `f`.
     complete: concat!(
         batch!("at bigint, outcome text, error text"),
         "u as (update leasehold_firing r set finished_at = to_timestamp(f.at / 1000.0::float8), outcome = f.outcome, \
-         error = f.error from f where r.cluster = $1 and r.artifact = f.artifact and r.slot = f.slot \
-         and r.command = f.command and r.token = f.token and r.finished_at is null returning 1) \
+         error = f.error from f where r.cluster = f.cluster and r.artifact = f.artifact and r.slot = f.slot \
+         and r.command = f.command and r.token = f.token and r.outcome is null returning 1) \
          select f.artifact, f.token, f.slot, f.command, null::bigint as attempt from f"
     ),
 };
