@@ -1,4 +1,4 @@
-//! The conformance suite on SQLite always, and with the features `test-postgres`, `test-mariadb` and `test-mysql` on the
+//! The conformance suite on SQLite always, and with the features `test-postgres`, `test-postgres18`, `test-mariadb` and `test-mysql` on the
 //! servers that `scripts/test` starts.
 
 mod sqlite {
@@ -8,6 +8,11 @@ mod sqlite {
 #[cfg(feature = "test-postgres")]
 mod postgres {
     leasehold_testkit::conformance!(postgres, "LEASEHOLD_TEST_POSTGRES");
+}
+
+#[cfg(feature = "test-postgres18")]
+mod postgres_18 {
+    leasehold_testkit::conformance!(postgres, "LEASEHOLD_TEST_POSTGRES18");
 }
 
 #[cfg(feature = "test-mariadb")]

@@ -96,6 +96,11 @@ impl StoreError {
         Self::new(ErrorKind::Other, operation, format!("a stored row cannot be read: {what}"))
     }
 
+    /// The same error, known to be of this kind, with a remedy.
+    pub(crate) fn explained(self, kind: ErrorKind, remedy: &str) -> Self {
+        Self { kind, message: format!("{}: {remedy}", self.message), ..self }
+    }
+
     fn caused_by(mut self, error: &dyn Error) -> Self {
         self.source = Some(Arc::new(Cause(redact(&error.to_string()))));
         self

@@ -1,7 +1,9 @@
 //! What is checked before anything else, and the schema.
 
+use leasehold_migration::SchemaState;
+
 use super::dialect;
-use super::error::StoreError;
+use super::error::{ErrorKind, StoreError};
 use super::link::Link;
 use super::target::Target;
 
@@ -25,12 +27,22 @@ pub async fn inspect(target: &Target) -> Result<Findings, StoreError> {
 /// Brings the schema up to date; see [`leasehold_migration::up`]. Tells the state from before.
 ///
 /// # Errors
-/// [`ErrorKind::Schema`](super::ErrorKind::Schema) when a table of another program has one of our names.
-pub async fn migrate(target: &Target) -> Result<leasehold_migration::SchemaState, StoreError> {
+/// [`ErrorKind::Schema`](super::ErrorKind::Schema) when a table of another program has one of our names, or when the user
+/// may not change the schema: then it names what is missing and how to apply it. Errors of the database.
+pub async fn migrate(target: &Target) -> Result<SchemaState, StoreError> {
     let link = Link::open(target).await?;
-    let done = leasehold_migration::up(link.connection()).await;
+    let mut done = leasehold_migration::up(link.connection())
+        .await
+        .map_err(|error| StoreError::schema(target.backend(), error));
+    if let Err(error) = &done
+        && matches!(error.kind(), ErrorKind::Other | ErrorKind::Invalid)
+        && let Ok(state) = leasehold_migration::state(link.connection()).await
+        && !state.is_complete()
+    {
+        done = Err(error.clone().explained(ErrorKind::Schema, &lack(&state)));
+    }
     link.close().await;
-    done.map_err(|e| StoreError::schema(target.backend(), e))
+    done
 }
 
 /// Says whether the schema is complete, for a node that may not change it. Changes nothing.
@@ -42,13 +54,13 @@ pub async fn verify(target: &Target) -> Result<(), StoreError> {
     let state = leasehold_migration::state(link.connection()).await;
     link.close().await;
     let state = state.map_err(|e| StoreError::schema(target.backend(), e))?;
-    if state.is_complete() {
-        return Ok(());
-    }
-    let message = format!(
+    if state.is_complete() { Ok(()) } else { Err(StoreError::new(ErrorKind::Schema, "verify", lack(&state))) }
+}
+
+fn lack(state: &SchemaState) -> String {
+    format!(
         "the schema lacks {}; apply it as its owner with the SQL that leasehold_migration::script prints, or let a node \
          with the right to change the schema start first",
         state.pending.join(", ")
-    );
-    Err(StoreError::new(super::ErrorKind::Schema, "verify", message))
+    )
 }

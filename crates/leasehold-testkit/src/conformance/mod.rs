@@ -111,6 +111,8 @@ macro_rules! conformance {
             schema::the_script_makes_the_whole_schema,
             schema::a_fence_needs_the_tables,
             schema::a_target_comes_from_a_connection,
+            schema::columns_are_added_while_nodes_run,
+            schema::a_prepared_schema_needs_no_right_to_change_it,
         );
     };
     (@cases $bed:expr; $($module:ident::$case:ident,)*) => {

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use leasehold_core::Error;
+use leasehold_core::lead::Lead;
+use leasehold_core::lease::Lease;
+use leasehold_core::node::Node;
 use leasehold_core::protocol::ids::{SessionId, Token};
 use leasehold_core::protocol::request::*;
-use leasehold_core::store::{ErrorKind, Link, Target, fence, inspect, migrate};
+use leasehold_core::store::{ErrorKind, Link, Target, fence, inspect, migrate, verify};
 use sea_orm::{ConnectionTrait, DbBackend};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::bed::{Bed, node};
 
@@ -105,4 +110,99 @@ pub async fn a_target_comes_from_a_connection(bed: Bed) {
     let open = Request::Open { node: node("n1"), max_ttl: Duration::from_secs(5) };
     let Answer::Opened { live, .. } = link.call(&bed.cluster, &open).await.unwrap() else { panic!() };
     assert_eq!(live, bed.live);
+}
+
+/// A node that runs one job, and the leases that it gets.
+async fn worker(url: &str, bed: &Bed, id: &str) -> Result<(Node, UnboundedReceiver<Lease>), Error> {
+    let (send, leases) = unbounded_channel();
+    let job = Lead::new("job", move |lease: Lease| {
+        let send = send.clone();
+        async move {
+            send.send(lease.clone())?;
+            lease.revoked().await;
+            Ok(())
+        }
+    });
+    let node = Node::builder(url).cluster(bed.cluster.as_str()).node_id(id).ttl(Duration::from_millis(1600));
+    Ok((node.artifact(job?).start().await?, leases))
+}
+
+async fn next(leases: &mut UnboundedReceiver<Lease>) -> Lease {
+    tokio::time::timeout(Duration::from_secs(60), leases.recv()).await.unwrap().unwrap()
+}
+
+/// A rolling upgrade: the first new node adds columns under the old ones, which go on and are joined by others.
+pub async fn columns_are_added_while_nodes_run(bed: Bed) {
+    let (a, mut on_a) = worker(&bed.url, &bed, "a").await.unwrap();
+    let first = next(&mut on_a).await;
+    first.save("at", 1).await.unwrap();
+    for table in TABLES.iter().filter(|table| **table != "migration") {
+        bed.sql(&format!("alter table leasehold_{table} add column added varchar(10) default 'x'")).await;
+        bed.sql(&format!("alter table leasehold_{table} add column counted integer not null default 7"))
+            .await;
+    }
+    bed.sql("insert into leasehold_migration (version, applied_at) values ('leasehold_9999_future', 0)")
+        .await;
+    bed.sql("update leasehold_cluster set min_program = 1").await;
+
+    let (b, mut on_b) = worker(&bed.url, &bed, "b").await.unwrap();
+    first.save("at", 2).await.unwrap();
+    a.shutdown().await;
+    let second = next(&mut on_b).await;
+    assert!(second.token() > first.token(), "{second:?} after {first:?}");
+    assert_eq!(second.load("at").await.unwrap().as_deref(), Some("2"));
+
+    // The upgrade is over: what does not know the columns is kept out, and who runs goes on.
+    bed.sql("update leasehold_cluster set min_program = 1000").await;
+    let refused = worker(&bed.url, &bed, "c").await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("1000") && refused.contains("update this replica"), "{refused}");
+    second.save("at", 3).await.unwrap();
+    b.shutdown().await;
+}
+
+/// A URL of the same database for a user who may read and write its rows and nothing else. None on SQLite, whose files
+/// have no users.
+async fn unprivileged(bed: &Bed) -> Option<String> {
+    let name = format!("u{}", SessionId::fresh().0.simple());
+    let name = name.get(..25)?;
+    let rights = "select, insert, update, delete";
+    let (start, rest) = bed.url.split_once("://")?;
+    let host = rest.split_once('@').map_or(rest, |(_, host)| host);
+    match bed.target.backend() {
+        DbBackend::Postgres => {
+            let schema = bed.url.rsplit_once("%3D")?.1;
+            bed.sql(&format!(
+                "create role {name} login password 'secret'; grant usage on schema {schema} to {name}; \
+                 grant {rights} on all tables in schema {schema} to {name}"
+            ))
+            .await;
+        }
+        DbBackend::MySql => {
+            let version = "select if(version() like '%MariaDB%', 1, 0)";
+            let with = if bed.number(version).await == 1 { "" } else { "with mysql_native_password " };
+            bed.sql(&format!("create user {name}@'%' identified {with}by 'secret'")).await;
+            let database = host.rsplit_once('/')?.1.split('?').next()?;
+            bed.sql(&format!("grant {rights} on {database}.* to {name}@'%'")).await;
+        }
+        _ => return None,
+    }
+    Some(format!("{start}://{name}:secret@{host}"))
+}
+
+pub async fn a_prepared_schema_needs_no_right_to_change_it(bed: Bed) {
+    let Some(url) = unprivileged(&bed).await else { return };
+    let (node, mut leases) = worker(&url, &bed, "a").await.unwrap();
+    let lease = next(&mut leases).await;
+    lease.save("at", 1).await.unwrap();
+    node.shutdown().await;
+
+    empty(&bed).await;
+    let error = worker(&url, &bed, "a").await.map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("leasehold_0001") && error.contains("script"),
+        "what is missing and what helps: {error}"
+    );
+    assert!(!error.contains("secret"), "{error}");
+    let missing = verify(&Target::from_url(&url).unwrap()).await;
+    assert!(missing.is_err(), "nothing was made");
 }
