@@ -10,7 +10,7 @@ use leasehold_core::protocol::placement::Placement;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::duration;
+use leasehold_core::duration;
 use crate::schedule::{Interruption, Misfire, Overlap, Retry, Schedule};
 use crate::timetable::Timetable;
 

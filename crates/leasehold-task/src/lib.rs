@@ -58,7 +58,6 @@
 mod attempt;
 mod claim;
 pub mod config;
-mod duration;
 pub mod firing;
 pub mod history;
 mod position;
