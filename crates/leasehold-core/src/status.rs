@@ -119,7 +119,8 @@ impl Status {
     }
 
     pub(crate) fn start(&mut self, artifact: &ArtifactName, token: Token) {
-        Arc::make_mut(&mut self.running).insert(artifact.clone(), Running { token, revoked: false, condition: None });
+        Arc::make_mut(&mut self.running)
+            .insert(artifact.clone(), Running { token, revoked: false, condition: None });
     }
 
     pub(crate) fn report(&mut self, artifact: &ArtifactName, token: Token, condition: Condition) {
@@ -132,7 +133,8 @@ impl Status {
 
     pub(crate) fn revoke(&mut self, artifact: &ArtifactName, token: Token) {
         let condition = self.running.get(artifact).and_then(|run| run.condition.clone());
-        Arc::make_mut(&mut self.running).insert(artifact.clone(), Running { token, revoked: true, condition });
+        Arc::make_mut(&mut self.running)
+            .insert(artifact.clone(), Running { token, revoked: true, condition });
     }
 
     pub(crate) fn stop(&mut self, artifact: &ArtifactName, token: Token) {

@@ -26,8 +26,6 @@ mod tests;
 pub use driver::{Settings, run};
 pub use engine::{Engine, Entry, HandOver, LaneId, Outcome, Ticket, Verdict};
 pub use order::{MAX_AT_ONCE, Order};
-pub use policy::{
-    DEFAULT_BACKOFF, DEFAULT_MAX_BACKOFF, MAX_ATTEMPTS, MAX_BACKOFF, Place, RetryPolicy, Then,
-};
+pub use policy::{DEFAULT_BACKOFF, DEFAULT_MAX_BACKOFF, MAX_ATTEMPTS, MAX_BACKOFF, Place, RetryPolicy, Then};
 pub use settlement::{Action, Decision, Settlement};
 pub use source::{Event, Fetched, Source};

@@ -96,7 +96,10 @@ impl Tasks {
         }
     }
 
-    fn told(&mut self, ended: Result<(Id, Result<(), HandlerError>), JoinError>) -> Option<(Ticket, Outcome)> {
+    fn told(
+        &mut self,
+        ended: Result<(Id, Result<(), HandlerError>), JoinError>,
+    ) -> Option<(Ticket, Outcome)> {
         match ended {
             Ok((id, done)) => Some((self.tickets.remove(&id)?, outcome(done))),
             Err(error) => {

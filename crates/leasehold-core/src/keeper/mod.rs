@@ -78,12 +78,6 @@ impl Reporter {
         // The keeper may have stopped.
         let _ = self.0.send(Input::Condition { artifact: artifact.clone(), token, condition });
     }
-
-    /// One that nobody listens to.
-    #[cfg(test)]
-    pub(crate) fn deaf() -> Self {
-        Self(mpsc::unbounded_channel().0)
-    }
 }
 
 /// Starts the thread.

@@ -193,7 +193,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn orders() -> impl Strategy<Value = Order> {
-    prop_oneof![Just(Order::Ordered), (1_usize..5).prop_map(Order::PerKey), (1_usize..5).prop_map(Order::Unordered)]
+    prop_oneof![
+        Just(Order::Ordered),
+        (1_usize..5).prop_map(Order::PerKey),
+        (1_usize..5).prop_map(Order::Unordered)
+    ]
 }
 
 #[derive(Clone, Copy)]
