@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Instant};
 use crate::common::Common;
 use crate::error::{Error, LeaseLost};
+use crate::keeper::Reporter;
 use crate::name::ArtifactName;
 use crate::protocol::Token;
 use crate::protocol::action::Revocation;
 use crate::schedule_clock::ScheduleClock;
+use crate::status::Condition;
 use crate::store::audit::{self, AuditEvent};
 use crate::store::{LeaseKey, StoreError, checkpoint, fence};
 use crate::transaction;
@@ -41,6 +43,7 @@ struct Shared {
     revoked: CancellationToken,
     revocation: OnceLock<(Revocation, Instant)>,
     command: watch::Sender<i64>,
+    reporter: Reporter,
 }
 
 /// The right of one session to run one artifact. Clones are the same lease.
@@ -59,6 +62,7 @@ impl Lease {
         clock: Arc<dyn Clock>,
         schedule: ScheduleClock,
         work: DatabaseConnection,
+        reporter: Reporter,
     ) -> Self {
         Self(Arc::new(Shared {
             key,
@@ -70,6 +74,7 @@ impl Lease {
             revoked: CancellationToken::new(),
             revocation: OnceLock::new(),
             command: watch::Sender::new(0),
+            reporter,
         }))
     }
 
@@ -279,6 +284,12 @@ impl Lease {
         });
         // The runtime shuts down.
         let _ = write.await;
+    }
+
+    /// Says how what this run works with is doing, for [`Node::status`](crate::node::Node::status). It is shown until it
+    /// is replaced or the run has ended.
+    pub fn report(&self, condition: Condition) {
+        self.0.reporter.report(self.artifact(), self.token(), condition);
     }
 
     /// What a failed fence means for the user.

@@ -7,6 +7,9 @@
 //! | [`lease`] | the right to run it, as the user's code sees it; fenced transactions |
 //! | [`control`] | what operators do: pause, move, command, drain, evict; and what the cluster looks like |
 //! | [`lead`] | an async function that runs on one replica |
+//! | [`message`], [`handler`] | one message and what is done with it, for all plugins that handle messages |
+//! | [`dispatch`] | brings messages to handlers: order, retries, drain, acknowledgement |
+//! | [`secret`], [`duration`], [`backoff`] | what configurations are made of; growing pauses |
 //! | [`resolver`] | which node runs what: pure policies |
 //! | [`status`] | what a node shows of itself |
 //! | [`protocol`] | the state machines that decide, without I/O and without a clock |
@@ -17,21 +20,29 @@
 compile_error!("leasehold needs a database: enable its feature `sqlite`, `postgres` or `mysql`");
 
 pub mod artifact;
+pub mod backoff;
 pub mod clock;
 mod common;
 pub mod control;
+pub mod dispatch;
+pub mod duration;
 pub mod error;
+pub mod handler;
 mod keeper;
 pub mod lead;
 pub mod lease;
+pub mod message;
 pub mod name;
 pub mod node;
 pub mod protocol;
 pub mod resolver;
 pub mod schedule_clock;
+pub mod secret;
 pub mod status;
 pub mod store;
 pub mod timing;
 mod transaction;
 
+/// Of message bodies and keys, in the version that this crate's signatures name.
+pub use bytes;
 pub use error::{Error, LeaseLost};

@@ -19,13 +19,32 @@ pub enum State {
     Left,
 }
 
+/// What an artifact says of what it works with, such as a broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Condition {
+    /// It works; the text says with what.
+    Working(Arc<str>),
+    /// It cannot work at present, and tries to heal that: the last error.
+    Impaired(Arc<str>),
+}
+
+impl Condition {
+    /// Whether it works.
+    pub fn is_working(&self) -> bool {
+        matches!(self, Self::Working(_))
+    }
+}
+
 /// An artifact that runs on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     /// The token of its lease.
     pub token: Token,
     /// It was asked to end.
     pub revoked: bool,
+    /// What it last said of what it works with, if it says anything.
+    pub condition: Option<Condition>,
 }
 
 /// What a node shows of itself. A snapshot; the watch channel of [`Node::status`](crate::node::Node::status) brings
@@ -100,11 +119,22 @@ impl Status {
     }
 
     pub(crate) fn start(&mut self, artifact: &ArtifactName, token: Token) {
-        Arc::make_mut(&mut self.running).insert(artifact.clone(), Running { token, revoked: false });
+        Arc::make_mut(&mut self.running)
+            .insert(artifact.clone(), Running { token, revoked: false, condition: None });
+    }
+
+    pub(crate) fn report(&mut self, artifact: &ArtifactName, token: Token, condition: Condition) {
+        if self.running.get(artifact).is_some_and(|run| run.token == token)
+            && let Some(run) = Arc::make_mut(&mut self.running).get_mut(artifact)
+        {
+            run.condition = Some(condition);
+        }
     }
 
     pub(crate) fn revoke(&mut self, artifact: &ArtifactName, token: Token) {
-        Arc::make_mut(&mut self.running).insert(artifact.clone(), Running { token, revoked: true });
+        let condition = self.running.get(artifact).and_then(|run| run.condition.clone());
+        Arc::make_mut(&mut self.running)
+            .insert(artifact.clone(), Running { token, revoked: true, condition });
     }
 
     pub(crate) fn stop(&mut self, artifact: &ArtifactName, token: Token) {

@@ -10,9 +10,9 @@ use leasehold_core::protocol::placement::Placement;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::duration;
 use crate::schedule::{Interruption, Misfire, Overlap, Retry, Schedule};
 use crate::timetable::Timetable;
+use leasehold_core::duration;
 
 /// Every firing costs two durable writes, of which either may take 10 ms on an ordinary disk.
 pub const MIN_PERIOD: Duration = Duration::from_millis(10);

@@ -59,7 +59,6 @@
 mod attempt;
 mod claim;
 pub mod config;
-mod duration;
 pub mod firing;
 pub mod history;
 mod position;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::duration;
+use leasehold_core::duration;
 
 /// When a task fires.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

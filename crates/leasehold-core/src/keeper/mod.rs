@@ -23,7 +23,7 @@ use crate::protocol::action::Outcome;
 use crate::protocol::request::{Answer, CallError, Deployment};
 use crate::protocol::{Action, CallId, Config, Event, Machine, SessionId, Token};
 use crate::schedule_clock::{ScheduleClock, TOLERATED_SKEW};
-use crate::status::{State, Status};
+use crate::status::{Condition, State, Status};
 use crate::store::Target;
 
 /// What the keeper works with.
@@ -62,6 +62,22 @@ pub(crate) enum Input {
         token: Token,
         outcome: Outcome,
     },
+    Condition {
+        artifact: ArtifactName,
+        token: Token,
+        condition: Condition,
+    },
+}
+
+/// Where leases tell of the condition of what runs under them.
+#[derive(Clone, Debug)]
+pub(crate) struct Reporter(mpsc::UnboundedSender<Input>);
+
+impl Reporter {
+    pub(crate) fn report(&self, artifact: &ArtifactName, token: Token, condition: Condition) {
+        // The keeper may have stopped.
+        let _ = self.0.send(Input::Condition { artifact: artifact.clone(), token, condition });
+    }
 }
 
 /// Starts the thread.
@@ -202,6 +218,11 @@ impl Keeper {
                 self.links.landed(id);
                 self.note(sent, &result);
                 Event::Answer { id, result }
+            }
+            Input::Condition { artifact, token, condition } => {
+                self.status.report(&artifact, token, condition);
+                self.publish();
+                return None;
             }
             Input::Ended { artifact, token, outcome } => {
                 self.status.note_end(&artifact, token, &outcome);

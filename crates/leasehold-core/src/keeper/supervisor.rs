@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::Input;
+use super::{Input, Reporter};
 use crate::artifact::SharedArtifact;
 use crate::clock::{Clock, Instant};
 use crate::common::Common;
@@ -91,7 +91,8 @@ impl Supervisor {
         let key =
             LeaseKey { cluster: self.cluster.clone(), artifact: name.clone(), token, session: *session };
         let (clock, schedule) = (Arc::clone(&self.clock), self.schedule.clone());
-        let lease = Lease::new(key, Arc::clone(common), clock, schedule, self.work.clone());
+        let reporter = Reporter(self.inputs.clone());
+        let lease = Lease::new(key, Arc::clone(common), clock, schedule, self.work.clone(), reporter);
         let gone = CancellationToken::new();
         let before = self.gone.insert(name.clone(), gone.clone());
         let (artifact, given) = (Arc::clone(artifact), lease.clone());

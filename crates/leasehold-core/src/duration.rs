@@ -5,7 +5,11 @@ use std::time::Duration;
 /// The units, longest first, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+/// Reads one.
+///
+/// # Errors
+/// What is wrong with the text, with an example, when it is not a whole number and a unit or is too large.
+pub fn parse(text: &str) -> Result<Duration, String> {
     let problem = || {
         format!(
             "{text:?} is no duration: give a whole number and a unit (ms, s, m, h or d), for example \"30s\""
@@ -19,7 +23,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// In the longest unit that is exact; below a millisecond nothing is kept.
-pub(crate) fn format(duration: Duration) -> String {
+pub fn format(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let exact = |(_, unit): &&(&str, u64)| millis > 0 && millis.is_multiple_of(*unit);
     match UNITS.iter().find(exact) {
@@ -29,35 +33,39 @@ pub(crate) fn format(duration: Duration) -> String {
 }
 
 /// For `#[serde(with = "…")]`.
-pub(crate) mod serde {
+pub mod serde {
     use std::time::Duration;
 
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    /// As [`format`](super::format) writes it.
+    pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(&super::format(*duration))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    /// As [`parse`](super::parse) reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         super::parse(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
 
 /// The same for a duration that may be missing.
-pub(crate) mod optional {
+pub mod optional {
     use std::time::Duration;
 
     use serde::{Deserializer, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    /// As [`format`](super::format) writes it, or none.
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
         match duration {
             Some(duration) => super::serde::serialize(duration, to),
             None => to.serialize_none(),
         }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    /// As [`parse`](super::parse) reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
         super::serde::deserialize(from).map(Some)
     }
 }

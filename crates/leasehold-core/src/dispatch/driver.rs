@@ -1,0 +1,200 @@
+//! Carries out what the engine decides, for as long as the lease is held.
+
+use super::engine::{Engine, Entry, HandOver, Outcome, Ticket, Verdict};
+use super::order::Order;
+use super::policy::RetryPolicy;
+use super::settlement::{Action, Settlement};
+use super::source::{Event, Fetched, Source};
+use super::tasks::Tasks;
+use crate::artifact::ArtifactError;
+use crate::backoff::Backoff;
+use crate::clock::{BootClock, Clock};
+use crate::handler::SharedHandler;
+use crate::lease::Lease;
+use crate::message::Message;
+
+/// Settled together at most: the fewer, the less comes again after a crash; the more, the less each costs.
+const TOGETHER: usize = 64;
+/// A longer pause is waited for in parts: timers stand still while the machine is suspended.
+const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How messages are dispatched.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How many at once, and in which order.
+    pub order: Order,
+    /// What becomes of what could not be handled.
+    pub policy: RetryPolicy,
+    /// How many messages are kept here at most, in flight and waiting.
+    pub capacity: usize,
+}
+
+/// Brings messages from `source` to `handler` until the lease is revoked, and settles them.
+///
+/// The lease is checked before every fetch, hand-over and settlement. Once it is revoked nothing is fetched or handed over
+/// any more; handlers in flight finish and are settled. Dropped, it drops all handlers at once and settles nothing: so
+/// it is to be called from [`Artifact::run`](crate::artifact::Artifact::run), which is dropped when the drain time or
+/// the trust is over.
+///
+/// # Errors
+/// The lease is lost; the source has failed for good; a message stopped the endpoint, because its handler or the policy
+/// asked for that.
+pub async fn run(
+    source: &mut dyn Source,
+    handler: SharedHandler,
+    lease: &Lease,
+    settings: Settings,
+) -> Result<(), ArtifactError> {
+    let Settings { order, policy, capacity } = settings;
+    let driver = Driver {
+        engine: Engine::new(order, policy, capacity, Backoff::seed()),
+        tasks: Tasks::new(handler, lease.clone()),
+        lease,
+        source,
+        events: Vec::new(),
+        stopped: None,
+    };
+    driver.run().await
+}
+
+struct Driver<'a> {
+    source: &'a mut dyn Source,
+    lease: &'a Lease,
+    engine: Engine<Message>,
+    tasks: Tasks,
+    events: Vec<Event>,
+    /// Why the endpoint is to stop.
+    stopped: Option<String>,
+}
+
+impl Driver<'_> {
+    async fn run(mut self) -> Result<(), ArtifactError> {
+        while !self.lease.is_revoked() && self.stopped.is_none() {
+            self.hand_over().await?;
+            self.settle().await?;
+            if self.lease.is_revoked() || self.stopped.is_some() {
+                break;
+            }
+            self.wait().await?;
+        }
+        self.drain().await?;
+        match self.stopped {
+            Some(why) => Err(ArtifactError::message(why)),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands over what may be.
+    async fn hand_over(&mut self) -> Result<(), ArtifactError> {
+        while let Some(next) = self.engine.next(BootClock.now()) {
+            let HandOver { ticket, item, attempt } = next;
+            // Between two of them: whatever came before may have taken long.
+            self.lease.check()?;
+            let message = if item.attempt() == attempt { item.clone() } else { item.at_attempt(attempt) };
+            if let Some(outcome) = self.tasks.start(ticket, message).await {
+                self.finish(ticket, outcome);
+            }
+            if self.engine.unsettled() >= TOGETHER {
+                self.settle().await?;
+                // A handler that never waits must not keep the runtime for itself.
+                tokio::task::yield_now().await;
+            }
+            if self.lease.is_revoked() || self.stopped.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for whatever comes first.
+    async fn wait(&mut self) -> Result<(), ArtifactError> {
+        let room = self.engine.room();
+        let pause = self.engine.next_wake().map(|at| at.since(BootClock.now()).min(LONGEST_SLEEP));
+        self.lease.check()?;
+        let ended = tokio::select! {
+            biased;
+            _ = self.lease.revoked() => None,
+            ended = self.tasks.next() => Some(ended),
+            () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => None,
+            fetched = self.source.fetch(room, &mut self.events), if room > 0 => {
+                fetched?;
+                None
+            }
+        };
+        self.take_events();
+        if let Some((ticket, outcome)) = ended {
+            self.finish(ticket, outcome);
+            while let Some((ticket, outcome)) = self.tasks.try_next() {
+                self.finish(ticket, outcome);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_events(&mut self) {
+        for event in self.events.drain(..) {
+            match event {
+                Event::Lost(lane) => self.engine.lose(lane),
+                Event::Message(Fetched { lane, position, due, message }) => {
+                    let (key, attempts) = (message.key().cloned(), message.attempt() - 1);
+                    self.engine.admit(Entry { lane, position, key, attempts, due }, message);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, ticket: Ticket, outcome: Outcome) {
+        if let Outcome::Failed(failure, error) = &outcome {
+            tracing::warn!(artifact = %self.lease.artifact(), ?failure, %error, "a message was not handled");
+        }
+        if let Verdict::Stop(why) = self.engine.finish(ticket, outcome, BootClock.now()) {
+            let text = format!(
+                "stopped by a message that was not handled: {why}; it stays where it is: mend what it needs, or give the \
+                 endpoint a dead-letter destination and let it reject"
+            );
+            self.stopped.get_or_insert(text);
+        }
+    }
+
+    async fn settle(&mut self) -> Result<(), ArtifactError> {
+        if self.engine.unsettled() == 0 {
+            return Ok(());
+        }
+        self.lease.check()?;
+        let mut settlement = self.engine.take_settlement();
+        self.source.settle(&mut settlement).await?;
+        self.told(&settlement);
+        self.engine.give_back(settlement);
+        Ok(())
+    }
+
+    fn told(&self, settlement: &Settlement<Message>) {
+        for decision in &settlement.decisions {
+            let (what, attempts, reason) = match &decision.action {
+                Action::Acknowledge => continue,
+                Action::Requeue { attempts, reason, .. } => ("requeued", attempts, reason),
+                Action::DeadLetter { attempts, reason } => ("dead-lettered", attempts, reason),
+                Action::Discard { attempts, reason } => ("discarded", attempts, reason),
+            };
+            tracing::warn!(
+                artifact = %self.lease.artifact(), id = %decision.item.id(), what, attempts, %reason,
+                "a message was settled unhandled"
+            );
+        }
+    }
+
+    /// Lets handlers in flight finish. How long they may is up to whoever drops this.
+    async fn drain(&mut self) -> Result<(), ArtifactError> {
+        self.engine.drain();
+        self.lease.check()?;
+        self.source.stop().await?;
+        self.settle().await?;
+        while self.engine.in_flight() > 0 {
+            let (ticket, outcome) = self.tasks.next().await;
+            self.finish(ticket, outcome);
+            self.settle().await?;
+        }
+        self.lease.check()?;
+        self.source.close().await
+    }
+}
