@@ -91,6 +91,9 @@ impl Handler for Log {
 pub enum Failure {
     /// Another attempt, as the endpoint's policy says; not before this delay, if one is given.
     Retry(Option<Duration>),
+    /// Another attempt, not before this delay, and this one does not count: nothing can be handled at present, and that is
+    /// not this message's fault.
+    Unavailable(Option<Duration>),
     /// No further attempt can help: it goes where the policy puts what has failed for good.
     Reject,
     /// Nothing can be handled any more: the endpoint stops, and the message stays where it is.
@@ -113,6 +116,11 @@ impl HandlerError {
     /// Asks for another attempt, not before `delay`: what another system told us, for example.
     pub fn retry_after(delay: Duration, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { failure: Failure::Retry(Some(delay)), error: error.into() }
+    }
+
+    /// Nothing can be handled at present, whichever message it is: this attempt does not count.
+    pub fn unavailable(delay: Duration, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { failure: Failure::Unavailable(Some(delay)), error: error.into() }
     }
 
     /// No further attempt can help.

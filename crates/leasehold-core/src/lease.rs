@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Instant};
 use crate::common::Common;
+use crate::control::Control;
 use crate::error::{Error, LeaseLost};
 use crate::keeper::Reporter;
 use crate::name::ArtifactName;
@@ -44,6 +45,7 @@ struct Shared {
     revocation: OnceLock<(Revocation, Instant)>,
     command: watch::Sender<i64>,
     reporter: Reporter,
+    control: Control,
 }
 
 /// The right of one session to run one artifact. Clones are the same lease.
@@ -63,6 +65,7 @@ impl Lease {
         schedule: ScheduleClock,
         work: DatabaseConnection,
         reporter: Reporter,
+        control: Control,
     ) -> Self {
         Self(Arc::new(Shared {
             key,
@@ -75,6 +78,7 @@ impl Lease {
             revocation: OnceLock::new(),
             command: watch::Sender::new(0),
             reporter,
+            control,
         }))
     }
 
@@ -284,6 +288,11 @@ impl Lease {
         });
         // The runtime shuts down.
         let _ = write.await;
+    }
+
+    /// What operators do with the cluster, in the name of this node: an artifact that must not go on can pause itself.
+    pub fn control(&self) -> &Control {
+        &self.0.control
     }
 
     /// Says how what this run works with is doing, for [`Node::status`](crate::node::Node::status). It is shown until it

@@ -14,6 +14,7 @@
 //! | [`status`] | what a node shows of itself |
 //! | [`protocol`] | the state machines that decide, without I/O and without a clock |
 //! | [`store`] | the database: dialects, fences, checkpoints, the audit trail |
+//! | [`cron`] | cron expressions in a time zone |
 //! | [`timing`], [`clock`], [`schedule_clock`] | durations that fit together, monotonic time, the time of schedules |
 
 #[cfg(not(any(feature = "sqlite", feature = "postgres", feature = "mysql")))]
@@ -24,6 +25,7 @@ pub mod backoff;
 pub mod clock;
 mod common;
 pub mod control;
+pub mod cron;
 pub mod dispatch;
 pub mod duration;
 pub mod error;

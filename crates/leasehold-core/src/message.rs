@@ -74,6 +74,11 @@ impl Message {
         Self { parts: Arc::new(parts), attempt: attempt.max(1) }
     }
 
+    /// The same of parts that are shared already.
+    pub fn shared(parts: Arc<Parts>, attempt: u32) -> Self {
+        Self { parts, attempt: attempt.max(1) }
+    }
+
     /// What identifies it: the same at every delivery. Empty when the source has nothing that does.
     pub fn id(&self) -> Cow<'_, str> {
         match &self.parts.id {

@@ -84,22 +84,23 @@ impl Secret {
     /// # Errors
     /// [`Error::Artifact`] when the variable is not set or the file cannot be read as text.
     pub fn reveal(&self, artifact: &str, field: &str) -> Result<String, Error> {
+        self.text().map_err(|problem| Error::artifact(artifact, format!("{field}: {problem}")))
+    }
+
+    /// The same for whoever has no artifact to name.
+    ///
+    /// # Errors
+    /// What is missing, and the remedy.
+    pub fn text(&self) -> Result<String, String> {
         match &self.0 {
             Place::Literal(text) => Ok(text.clone()),
-            Place::Env(name) => std::env::var(name).map_err(|_| {
-                Error::artifact(
-                    artifact,
-                    format!("{field}: the environment variable {name} is not set (or no text); set it"),
-                )
-            }),
+            Place::Env(name) => std::env::var(name)
+                .map_err(|_| format!("the environment variable {name} is not set (or no text); set it")),
             Place::File(path) => match std::fs::read_to_string(path) {
                 Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-                Err(error) => Err(Error::artifact(
-                    artifact,
-                    format!(
-                        "{field}: the file {} cannot be read ({error}); make it readable for this process",
-                        path.display()
-                    ),
+                Err(error) => Err(format!(
+                    "the file {} cannot be read ({error}); make it readable for this process",
+                    path.display()
                 )),
             },
         }

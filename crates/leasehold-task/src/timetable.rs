@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
 use leasehold_core::Error;
+use leasehold_core::cron::Cron;
 
 use crate::config::TaskConfig;
 use crate::schedule::{Misfire, Schedule};
@@ -26,7 +25,7 @@ pub(crate) struct Timetable {
 enum Rhythm {
     Rate(i64),
     Delay(i64),
-    Cron(Box<Cron>, Tz),
+    Cron(Cron),
     Once(i64),
 }
 
@@ -63,7 +62,7 @@ impl Timetable {
             Schedule::FixedDelay(delay) => Rhythm::Delay(millis(*delay)),
             Schedule::Cron(text) => {
                 let problem = |problem| Error::artifact(config.name.as_str(), problem);
-                Rhythm::Cron(Box::new(cron(text).map_err(problem)?), config.zone.unwrap_or(Tz::UTC))
+                Rhythm::Cron(Cron::parse(text, config.zone.unwrap_or(Tz::UTC)).map_err(problem)?)
             }
             Schedule::Once(at) => Rhythm::Once(at.timestamp_millis()),
         };
@@ -122,9 +121,9 @@ impl Timetable {
         let anchor = progress.anchor.max(self.start);
         let slot = match (&self.rhythm, last) {
             (Rhythm::Once(at), last) => last.is_none_or(|last| last < *at).then_some(*at),
-            (Rhythm::Cron(cron, zone), last) => {
+            (Rhythm::Cron(cron), last) => {
                 let after = last.map_or(anchor.saturating_sub(1), |last| last.max(anchor.saturating_sub(1)));
-                occurrence(cron, *zone, after, false)
+                cron.next(after, false)
             }
             (_, None) => Some(anchor),
             (Rhythm::Rate(_), Some(last)) if last < anchor => Some(anchor),
@@ -159,14 +158,14 @@ impl Timetable {
             // By whole delays, so that skipping needs no memory and a slot cannot be put off for ever.
             Rhythm::Delay(step) => spared(*step),
             Rhythm::Once(_) => None,
-            Rhythm::Cron(cron, zone) => {
+            Rhythm::Cron(cron) => {
                 let horizon = horizon.min(self.end.saturating_add(1));
                 if kept == 0 {
-                    return occurrence(cron, *zone, horizon, true);
+                    return cron.next(horizon, true);
                 }
                 let mut slot = horizon;
                 for _ in 0..kept {
-                    match previous(cron, *zone, slot, false).filter(|slot| *slot >= first) {
+                    match cron.previous(slot, false).filter(|slot| *slot >= first) {
                         Some(before) => slot = before,
                         None => return Some(first),
                     }
@@ -184,47 +183,9 @@ impl Timetable {
         match &self.rhythm {
             Rhythm::Rate(period) => Some(first + (at - first) / period * period),
             Rhythm::Delay(_) | Rhythm::Once(_) => Some(first),
-            Rhythm::Cron(cron, zone) => previous(cron, *zone, at, true).filter(|slot| *slot >= first),
+            Rhythm::Cron(cron) => cron.previous(at, true).filter(|slot| *slot >= first),
         }
     }
-}
-
-/// Six fields, seconds first.
-fn cron(text: &str) -> Result<Cron, String> {
-    // As in Vixie cron a day has to be in both fields if one of them begins with a star, be it a step: else in either.
-    let star = |field: Option<&str>| field.is_some_and(|field| field.starts_with(['*', '?']));
-    let fields = || text.split_whitespace();
-    let both = star(fields().nth(3)) || star(fields().nth(5));
-    let parser =
-        CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).dom_and_dow(both).build();
-    let cron = parser.parse(text).map_err(|error| {
-        format!(
-            "cron {text:?} cannot be read: {error}; give second, minute, hour, day of month, month and day of week, for \
-             example \"0 30 2 * * *\" for 02:30 every day"
-        )
-    })?;
-    match cron.find_next_occurrence(&DateTime::<Utc>::UNIX_EPOCH, true) {
-        Ok(_) => Ok(cron),
-        Err(_) => Err(format!(
-            "cron {text:?} never fires: no date has its day in its month; give a day that exists, for example \"0 0 0 28 2 *\""
-        )),
-    }
-}
-
-/// Slots are whole seconds: the search drops what is below, so it begins at a whole one, in or out as the rest says.
-fn occurrence(cron: &Cron, zone: Tz, at: i64, inclusive: bool) -> Option<i64> {
-    let whole = at.rem_euclid(1000) == 0;
-    let from = DateTime::from_timestamp(at.div_euclid(1000), 0)?.with_timezone(&zone);
-    // Beyond the calendar there is no further slot.
-    let found = cron.find_next_occurrence(&from, inclusive && whole).ok()?;
-    Some(found.timestamp_millis())
-}
-
-fn previous(cron: &Cron, zone: Tz, at: i64, inclusive: bool) -> Option<i64> {
-    let whole = at.rem_euclid(1000) == 0;
-    let from = DateTime::from_timestamp(at.div_euclid(1000), 0)?.with_timezone(&zone);
-    let found = cron.find_previous_occurrence(&from, inclusive || !whole).ok()?;
-    Some(found.timestamp_millis())
 }
 
 /// At least 1: a division by it must be possible whatever was configured.

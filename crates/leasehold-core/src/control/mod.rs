@@ -44,6 +44,11 @@ impl Control {
         Ok(Self::new(target, cluster))
     }
 
+    /// The cluster.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
     /// Who asks, for the audit trail.
     #[must_use]
     pub fn by(self, who: impl Into<String>) -> Self {

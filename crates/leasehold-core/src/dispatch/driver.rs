@@ -8,7 +8,7 @@ use super::source::{Event, Fetched, Source};
 use super::tasks::Tasks;
 use crate::artifact::ArtifactError;
 use crate::backoff::Backoff;
-use crate::clock::{BootClock, Clock};
+use crate::clock::{BootClock, Clock, Instant};
 use crate::handler::SharedHandler;
 use crate::lease::Lease;
 use crate::message::Message;
@@ -45,6 +45,25 @@ pub async fn run(
     lease: &Lease,
     settings: Settings,
 ) -> Result<(), ArtifactError> {
+    match run_until_stopped(source, handler, lease, settings).await? {
+        None => Ok(()),
+        Some(why) => Err(ArtifactError::message(format!(
+            "stopped by a message that was not handled: {why}; it stays where it is: mend what it needs, or give the endpoint a \
+             dead-letter destination and let it reject"
+        ))),
+    }
+}
+
+/// The same, for those who do something about it when a message stops the endpoint: then it tells why.
+///
+/// # Errors
+/// As [`run`], but for that.
+pub async fn run_until_stopped(
+    source: &mut dyn Source,
+    handler: SharedHandler,
+    lease: &Lease,
+    settings: Settings,
+) -> Result<Option<String>, ArtifactError> {
     let Settings { order, policy, capacity } = settings;
     let driver = Driver {
         engine: Engine::new(order, policy, capacity, Backoff::seed()),
@@ -52,6 +71,7 @@ pub async fn run(
         lease,
         source,
         events: Vec::new(),
+        held_until: None,
         stopped: None,
     };
     driver.run().await
@@ -63,12 +83,14 @@ struct Driver<'a> {
     engine: Engine<Message>,
     tasks: Tasks,
     events: Vec<Event>,
+    /// Until when the source lets nothing be handed over.
+    held_until: Option<Instant>,
     /// Why the endpoint is to stop.
     stopped: Option<String>,
 }
 
 impl Driver<'_> {
-    async fn run(mut self) -> Result<(), ArtifactError> {
+    async fn run(mut self) -> Result<Option<String>, ArtifactError> {
         while !self.lease.is_revoked() && self.stopped.is_none() {
             self.hand_over().await?;
             self.settle().await?;
@@ -78,19 +100,22 @@ impl Driver<'_> {
             self.wait().await?;
         }
         self.drain().await?;
-        match self.stopped {
-            Some(why) => Err(ArtifactError::message(why)),
-            None => Ok(()),
-        }
+        Ok(self.stopped)
     }
 
     /// Hands over what may be.
     async fn hand_over(&mut self) -> Result<(), ArtifactError> {
-        while let Some(next) = self.engine.next(BootClock.now()) {
-            let HandOver { ticket, item, attempt } = next;
+        loop {
+            let now = BootClock.now();
+            self.held_until = self.source.held_until(now).filter(|until| *until > now);
+            if self.held_until.is_some() {
+                break;
+            }
+            let Some(HandOver { ticket, item, attempt }) = self.engine.next(now) else { break };
             // Between two of them: whatever came before may have taken long.
             self.lease.check()?;
             let message = if item.attempt() == attempt { item.clone() } else { item.at_attempt(attempt) };
+            self.source.handing_over(&message);
             if let Some(outcome) = self.tasks.start(ticket, message).await {
                 self.finish(ticket, outcome);
             }
@@ -109,7 +134,9 @@ impl Driver<'_> {
     /// Waits for whatever comes first.
     async fn wait(&mut self) -> Result<(), ArtifactError> {
         let room = self.engine.room();
-        let pause = self.engine.next_wake().map(|at| at.since(BootClock.now()).min(LONGEST_SLEEP));
+        // What is due while the source holds everything up is looked at when it lets go.
+        let wake = self.held_until.or_else(|| self.engine.next_wake());
+        let pause = wake.map(|at| at.since(BootClock.now()).min(LONGEST_SLEEP));
         self.lease.check()?;
         let ended = tokio::select! {
             biased;
@@ -147,12 +174,16 @@ impl Driver<'_> {
         if let Outcome::Failed(failure, error) = &outcome {
             tracing::warn!(artifact = %self.lease.artifact(), ?failure, %error, "a message was not handled");
         }
-        if let Verdict::Stop(why) = self.engine.finish(ticket, outcome, BootClock.now()) {
-            let text = format!(
-                "stopped by a message that was not handled: {why}; it stays where it is: mend what it needs, or give the \
-                 endpoint a dead-letter destination and let it reject"
-            );
-            self.stopped.get_or_insert(text);
+        let reason = match &outcome {
+            Outcome::Failed(_, error) => error.clone(),
+            Outcome::Done => String::new(),
+        };
+        let verdict = self.engine.finish(ticket, outcome, BootClock.now());
+        if let (Verdict::RetryAt(due), Some((position, attempts))) = (&verdict, self.engine.place(ticket)) {
+            self.source.postponed(position, attempts, *due, &reason);
+        }
+        if let Verdict::Stop(why) = verdict {
+            self.stopped.get_or_insert(why);
         }
     }
 

@@ -208,6 +208,12 @@ impl<T: Clone> Engine<T> {
         Some(HandOver { ticket: Ticket(at), item: slot.item.clone(), attempt: slot.attempts })
     }
 
+    /// The position of a message that was handed over and is still here, and how many of its attempts count.
+    pub fn place(&self, ticket: Ticket) -> Option<(u64, u32)> {
+        let slot = self.slots.get(ticket.0)?.as_ref()?;
+        Some((slot.position, slot.attempts))
+    }
+
     /// When to ask again, if nothing else happens before.
     pub fn next_wake(&self) -> Option<Instant> {
         if self.draining || self.in_flight >= self.order.at_once() {
@@ -237,6 +243,16 @@ impl<T: Clone> Engine<T> {
             Failure::Fatal => {
                 self.hold(at);
                 Verdict::Stop(reason)
+            }
+            Failure::Unavailable(after) => {
+                let pause = self.policy.pause(1, self.chance).max(after.unwrap_or_default());
+                slot.attempts = attempts.saturating_sub(1);
+                slot.due = Some(now + pause);
+                self.hold(at);
+                if !self.draining {
+                    self.line_up(at);
+                }
+                Verdict::RetryAt(now + pause)
             }
             Failure::Retry(after) if self.policy.allows(attempts) => {
                 self.chance = self.chance.wrapping_add(1);

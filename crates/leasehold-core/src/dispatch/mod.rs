@@ -23,7 +23,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub use driver::{Settings, run};
+pub use driver::{Settings, run, run_until_stopped};
 pub use engine::{Engine, Entry, HandOver, LaneId, Outcome, Ticket, Verdict};
 pub use order::{MAX_AT_ONCE, Order};
 pub use policy::{DEFAULT_BACKOFF, DEFAULT_MAX_BACKOFF, MAX_ATTEMPTS, MAX_BACKOFF, Place, RetryPolicy, Then};

@@ -51,6 +51,23 @@ pub trait Source: Send {
     /// What cannot be healed by waiting: the run ends with it. What was not told comes again.
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError>;
 
+    /// Nothing is handed over before this moment, if it tells one: a throttle, for example. Asked before every hand-over.
+    fn held_until(&mut self, now: Instant) -> Option<Instant> {
+        let _ = now;
+        None
+    }
+
+    /// A message is handed over now.
+    fn handing_over(&mut self, message: &Message) {
+        let _ = message;
+    }
+
+    /// The message at this position failed. It stays here until `due`, and is then handed over again: after so many
+    /// attempts, for this reason. For sources that keep attempts.
+    fn postponed(&mut self, position: u64, attempts: u32, due: Instant, reason: &str) {
+        let _ = (position, attempts, due, reason);
+    }
+
     /// Asks for no more messages; what was fetched and not settled is free for others. Settlements may follow.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use self::supervisor::Supervisor;
 use self::trail::Trail;
 use crate::artifact::SharedArtifact;
 use crate::clock::{Clock, Instant};
+use crate::control::Control;
 use crate::error::Error;
 use crate::name::{ArtifactName, ClusterName, NodeId};
 use crate::protocol::action::Outcome;
@@ -125,12 +126,13 @@ impl Keeper {
         let node: NodeId = config.node.clone();
         let schedule = ScheduleClock::new(Arc::clone(&clock));
         let pulse = Pulse::new(runtime.clone(), config.timings.stall, setup.yield_when_stalled);
+        let control = Control::new(target.clone(), cluster.clone()).by(node.as_str());
         let lane = Arc::new(Lane::new(target, cluster.clone(), Arc::clone(&clock)));
         let patience = config.timings.patience();
         let links = Links::new(Arc::clone(&lane), inputs.clone(), patience);
         let trail = Trail::new(lane, node, Arc::clone(&clock), patience);
         let supervisor =
-            Supervisor::new(cluster, runtime, Arc::clone(&clock), schedule.clone(), work, artifacts, inputs);
+            Supervisor::new(control, runtime, Arc::clone(&clock), schedule.clone(), work, artifacts, inputs);
         let status = publish.borrow().clone();
         let machine = Machine::new(Arc::new(config), deployment);
         Self {

@@ -13,8 +13,9 @@ use super::{Input, Reporter};
 use crate::artifact::SharedArtifact;
 use crate::clock::{Clock, Instant};
 use crate::common::Common;
+use crate::control::Control;
 use crate::lease::Lease;
-use crate::name::{ArtifactName, ClusterName};
+use crate::name::ArtifactName;
 use crate::protocol::action::{Outcome, Revocation};
 use crate::protocol::{SessionId, Token};
 use crate::schedule_clock::ScheduleClock;
@@ -27,7 +28,7 @@ struct Run {
 
 /// The runs of a node.
 pub(super) struct Supervisor {
-    cluster: ClusterName,
+    control: Control,
     runtime: Handle,
     clock: Arc<dyn Clock>,
     schedule: ScheduleClock,
@@ -42,7 +43,7 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(
-        cluster: ClusterName,
+        control: Control,
         runtime: Handle,
         clock: Arc<dyn Clock>,
         schedule: ScheduleClock,
@@ -52,7 +53,7 @@ impl Supervisor {
     ) -> Self {
         let (session, runs, gone) = (None, HashMap::new(), HashMap::new());
         let artifacts = by_name(artifacts);
-        Self { cluster, runtime, clock, schedule, work, artifacts, inputs, session, runs, gone }
+        Self { control, runtime, clock, schedule, work, artifacts, inputs, session, runs, gone }
     }
 
     /// A session has begun; it is not trusted before its first renewal.
@@ -88,11 +89,23 @@ impl Supervisor {
         let (Some((session, common)), Some(artifact)) = (&self.session, self.artifacts.get(&name)) else {
             return;
         };
-        let key =
-            LeaseKey { cluster: self.cluster.clone(), artifact: name.clone(), token, session: *session };
+        let key = LeaseKey {
+            cluster: self.control.cluster().clone(),
+            artifact: name.clone(),
+            token,
+            session: *session,
+        };
         let (clock, schedule) = (Arc::clone(&self.clock), self.schedule.clone());
         let reporter = Reporter(self.inputs.clone());
-        let lease = Lease::new(key, Arc::clone(common), clock, schedule, self.work.clone(), reporter);
+        let lease = Lease::new(
+            key,
+            Arc::clone(common),
+            clock,
+            schedule,
+            self.work.clone(),
+            reporter,
+            self.control.clone(),
+        );
         let gone = CancellationToken::new();
         let before = self.gone.insert(name.clone(), gone.clone());
         let (artifact, given) = (Arc::clone(artifact), lease.clone());

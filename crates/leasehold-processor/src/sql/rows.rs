@@ -1,0 +1,88 @@
+//! Rows of the tables, as values.
+
+use std::sync::Arc;
+
+use leasehold_core::bytes::Bytes;
+use leasehold_core::message::{Message, MessageId, Parts};
+use sea_orm::{QueryResult, TryGetable, Value};
+
+use super::SqlStore;
+use crate::error::Error;
+
+/// The place of a message in its store.
+pub(super) type StoredId = i64;
+
+/// A message as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) id: StoredId,
+    pub(super) key: Option<Arc<str>>,
+    pub(super) attempts: u32,
+    pub(super) due: Option<i64>,
+    pub(super) expires: Option<i64>,
+    parts: Arc<Parts>,
+}
+
+impl Row {
+    pub(super) fn read(store: &SqlStore, row: &QueryResult) -> Result<Self, Error> {
+        let key: Option<String> = get(store, row, "order_key")?;
+        let attempts: i64 = get(store, row, "attempts")?;
+        let (message, headers): (String, String) = (get(store, row, "message")?, get(store, row, "headers")?);
+        let body: Vec<u8> = get(store, row, "body")?;
+        let content_type: Option<String> = get(store, row, "content_type")?;
+        let headers = headers_of(&headers).into_iter();
+        let parts = Parts {
+            id: MessageId::Text(message.into()),
+            key: key.as_ref().map(|key| Bytes::copy_from_slice(key.as_bytes())),
+            headers: headers.map(|(name, value)| (name.into(), Bytes::from(value))).collect(),
+            content_type: content_type.map(Arc::from),
+            body: Some(body.into()),
+            source: Arc::clone(&store.name),
+            progress: None,
+        };
+        Ok(Self {
+            id: get(store, row, "id")?,
+            key: key.map(Arc::from),
+            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            due: get(store, row, "due")?,
+            expires: get(store, row, "expires")?,
+            parts: Arc::new(parts),
+        })
+    }
+
+    /// As it is handed over: an attempt more than those that have failed.
+    pub(super) fn message(&self) -> Message {
+        Message::shared(Arc::clone(&self.parts), self.attempts.saturating_add(1))
+    }
+
+    /// The id that its sender gave it.
+    pub(super) fn name(&self) -> String {
+        match &self.parts.id {
+            MessageId::Text(id) => id.to_string(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// What cannot be read was written by nobody of ours: no headers are better than no message.
+pub(super) fn headers_of(text: &str) -> Vec<(String, String)> {
+    if text == "[]" { Vec::new() } else { serde_json::from_str(text).unwrap_or_default() }
+}
+
+pub(super) fn get<T: TryGetable>(
+    store: &SqlStore,
+    row: &QueryResult,
+    column: &'static str,
+) -> Result<T, Error> {
+    row.try_get("", column).map_err(|error| store.failed("read a row", error))
+}
+
+pub(super) fn number(n: impl TryInto<i64>) -> Value {
+    n.try_into().unwrap_or(i64::MAX).into()
+}
+
+/// Ids as one parameter.
+pub(super) fn list(ids: impl IntoIterator<Item = StoredId>) -> Value {
+    let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
+    ids.join(",").into()
+}

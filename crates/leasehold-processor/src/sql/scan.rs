@@ -1,0 +1,254 @@
+//! What a reader has read, and what it reads next: pure.
+//!
+//! A store is read once from the lowest id to the highest, in pages. What is here and not settled is *held*. A key of which
+//! much is held already, because its first message is tried again and again, is *skipped*: the scan goes on past its
+//! messages, and they are read by themselves when there is room for them. Transactions that commit late leave messages
+//! below where the scan is: it looks again at what it has passed.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use leasehold_core::clock::Instant;
+
+use super::rows::{Row, StoredId};
+
+/// So many messages are read at once.
+pub(super) const PAGE: usize = 500;
+/// Of one key at most so many are held: the others of a store go on though its first one does not.
+pub(super) const PER_KEY: usize = 64;
+/// So many keys at most are left out of a page by the database; the messages of more are read and passed over.
+const LEFT_OUT: usize = 1000;
+/// How far back it looks for what was committed late, in messages' ids as of so long ago.
+pub(super) const RECENT: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What is read next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// The next page, without these keys.
+    Page { after: StoredId, without: Vec<Arc<str>> },
+    /// What was skipped of a key, from here up to where the scan is.
+    Key { key: Arc<str>, from: StoredId, to: StoredId },
+    /// What has become due, up to this moment; of what has no key only, unless keys are of no account.
+    Due { now: i64, keyed: bool },
+    /// Which messages there are between these ids, without these keys: some may have been committed late.
+    Late { after: StoredId, to: StoredId, without: Vec<Arc<str>> },
+    /// These, which were committed late.
+    These { ids: Vec<StoredId> },
+}
+
+#[derive(Debug)]
+struct Skipped {
+    from: StoredId,
+    /// Nothing of it is due before.
+    until: Option<i64>,
+}
+
+/// Whose order a message has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ordering {
+    /// All of one store.
+    All,
+    /// All of one key.
+    Keys,
+    /// None.
+    None,
+}
+
+#[derive(Debug)]
+pub(super) struct Scan {
+    ordering: Ordering,
+    cursor: StoredId,
+    /// The last page was not full: nothing more was there.
+    at_end: bool,
+    held: HashMap<StoredId, Option<Arc<str>>>,
+    per_key: HashMap<Arc<str>, usize>,
+    skipped: BTreeMap<Arc<str>, Skipped>,
+    /// The earliest moment at which something that was passed over becomes due.
+    due: Option<i64>,
+    /// Where the scan was at these moments, the earliest first.
+    passed: VecDeque<(Instant, StoredId)>,
+    late_from: StoredId,
+}
+
+impl Scan {
+    pub(super) fn new(ordering: Ordering) -> Self {
+        Self {
+            ordering,
+            cursor: i64::MIN,
+            at_end: false,
+            held: HashMap::new(),
+            per_key: HashMap::new(),
+            skipped: BTreeMap::new(),
+            due: None,
+            passed: VecDeque::new(),
+            late_from: i64::MIN,
+        }
+    }
+
+    /// What to read at `now`, by the database's clock: what the last page left open, and otherwise the next page.
+    pub(super) fn plan(&self, now: i64) -> Plan {
+        let free = |(key, skipped): &(&Arc<str>, &Skipped)| {
+            self.per_key.get(*key).is_none_or(|held| *held < PER_KEY / 2)
+                && skipped.until.is_none_or(|until| until <= now)
+        };
+        if let Some((key, skipped)) = self.skipped.iter().find(free) {
+            return Plan::Key { key: Arc::clone(key), from: skipped.from, to: self.cursor };
+        }
+        if self.due.is_some_and(|due| due <= now) {
+            return Plan::Due { now, keyed: self.ordering == Ordering::None };
+        }
+        Plan::Page { after: self.cursor, without: self.without() }
+    }
+
+    /// Where to look for what was committed late, at `now`; everywhere if `far`.
+    pub(super) fn late(&mut self, now: Instant, far: bool) -> Plan {
+        while self.passed.front().is_some_and(|(at, _)| now.since(*at) > RECENT) {
+            if let Some((_, passed)) = self.passed.pop_front() {
+                self.late_from = passed;
+            }
+        }
+        self.passed.push_back((now, self.cursor));
+        let after = if far { i64::MIN } else { self.late_from };
+        Plan::Late { after, to: self.cursor, without: self.without() }
+    }
+
+    fn without(&self) -> Vec<Arc<str>> {
+        self.skipped.keys().take(LEFT_OUT).cloned().collect()
+    }
+
+    /// Takes what a plan brought, and tells what is to be handed over, in order. `beyond` is the highest id that the store
+    /// had when a page without some keys was read, or when the next message becomes due. What is `gone` was settled since
+    /// the rows were asked for.
+    pub(super) fn take(
+        &mut self,
+        plan: &Plan,
+        mut rows: Vec<Row>,
+        gone: &HashSet<StoredId>,
+        beyond: Option<i64>,
+        now: i64,
+    ) -> Vec<Row> {
+        let full = rows.len() >= limit(plan);
+        let last = rows.last().map(|row| row.id);
+        rows.retain(|row| !gone.contains(&row.id));
+        let mut taken = Vec::new();
+        match plan {
+            Plan::Page { .. } => {
+                taken.extend(rows.into_iter().filter(|row| self.admit(row, now)));
+                self.cursor = self.cursor.max(last.unwrap_or(i64::MIN));
+                if !full {
+                    self.cursor = self.cursor.max(beyond.unwrap_or(i64::MIN));
+                }
+                self.at_end = !full;
+            }
+            Plan::Key { key, to, .. } => {
+                let mut open =
+                    full.then_some(Skipped { from: last.map_or(*to, |last| last + 1), until: None });
+                self.skipped.remove(key);
+                for row in rows {
+                    if row.due.is_some_and(|due| due > now) {
+                        open = Some(Skipped { from: row.id, until: row.due });
+                        break;
+                    }
+                    if self.hold(&row) {
+                        taken.push(row);
+                    }
+                }
+                if let Some(open) = open {
+                    self.skipped.insert(Arc::clone(key), open);
+                }
+            }
+            Plan::Due { .. } => {
+                taken.extend(rows.into_iter().filter(|row| self.hold(row)));
+                self.due = match (full, taken.is_empty()) {
+                    (true, false) => Some(now),
+                    // All of a page is here already: there is no hurry.
+                    (true, true) => Some(now + 1000),
+                    (false, _) => beyond,
+                };
+            }
+            Plan::Late { .. } => {}
+            Plan::These { .. } => taken.extend(rows.into_iter().filter(|row| self.admit(row, now))),
+        }
+        taken
+    }
+
+    /// Whether a row that the scan comes across is handed over now.
+    fn admit(&mut self, row: &Row, now: i64) -> bool {
+        if self.held.contains_key(&row.id) {
+            return false;
+        }
+        let later = row.due.filter(|due| *due > now);
+        if self.unordered(row) {
+            if let Some(due) = later {
+                self.wake_at(due);
+                return false;
+            }
+        } else if let (Ordering::Keys, Some(key)) = (self.ordering, &row.key) {
+            let held = self.per_key.get(key).copied().unwrap_or(0);
+            if let Some(skipped) = self.skipped.get_mut(key) {
+                if row.id < skipped.from {
+                    *skipped = Skipped { from: row.id, until: later };
+                }
+                return false;
+            }
+            if later.is_some() || held >= PER_KEY {
+                self.skipped.insert(Arc::clone(key), Skipped { from: row.id, until: later });
+                return false;
+            }
+        }
+        self.hold(row)
+    }
+
+    /// Whether nothing waits for this one.
+    fn unordered(&self, row: &Row) -> bool {
+        match self.ordering {
+            Ordering::All => false,
+            Ordering::Keys => row.key.is_none(),
+            Ordering::None => true,
+        }
+    }
+
+    fn hold(&mut self, row: &Row) -> bool {
+        if self.held.insert(row.id, row.key.clone()).is_some() {
+            return false;
+        }
+        if let Some(key) = &row.key {
+            *self.per_key.entry(Arc::clone(key)).or_default() += 1;
+        }
+        true
+    }
+
+    /// A message is gone from the store, or waits there for its time.
+    pub(super) fn release(&mut self, id: StoredId) {
+        let Some(Some(key)) = self.held.remove(&id) else { return };
+        if let Some(held) = self.per_key.get_mut(&key) {
+            *held -= 1;
+            if *held == 0 {
+                self.per_key.remove(&key);
+            }
+        }
+    }
+
+    /// Something that no order holds becomes due then.
+    pub(super) fn wake_at(&mut self, due: i64) {
+        self.due = Some(self.due.map_or(due, |known| known.min(due)));
+    }
+
+    pub(super) fn holds(&self, id: StoredId) -> bool {
+        self.held.contains_key(&id)
+    }
+
+    /// Whether the last page was the last.
+    pub(super) fn is_at_end(&self, now: i64) -> bool {
+        self.at_end && matches!(self.plan(now), Plan::Page { .. })
+    }
+}
+
+/// How many rows a plan brings at most.
+pub(super) fn limit(plan: &Plan) -> usize {
+    match plan {
+        Plan::Key { .. } => PER_KEY / 2,
+        Plan::Late { .. } => PAGE * 20,
+        _ => PAGE,
+    }
+}

@@ -1,0 +1,454 @@
+//! Reads a store for its processor: ahead, in pages, and only what is not in flight already.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use leasehold_core::artifact::ArtifactError;
+use leasehold_core::backoff::Backoff;
+use leasehold_core::clock::{BootClock, Clock, Instant};
+use leasehold_core::dispatch::{Action, Event, Fetched, Order, Settlement, Source};
+use leasehold_core::lease::Lease;
+use leasehold_core::message::Message;
+use leasehold_core::status::Condition;
+use sea_orm::{QueryResult, Value};
+use tokio::task::JoinHandle;
+
+use super::SqlStore;
+use super::rows::{Row, StoredId, get, list, number};
+use super::scan::{Ordering, PAGE, Plan, Scan, limit};
+use super::writer::{At, Change, Changes, Writer};
+use crate::error::Error;
+use crate::store::Reading;
+
+/// The checkpoint that tells whether the last reader left politely.
+const READING: &str = "reading";
+/// Its values: messages may be in flight, or none is.
+const OPEN: &str = "open";
+const CLEAN: &str = "clean";
+/// So many acknowledgements wait to be written at most: what comes again after a crash, besides what was in flight.
+const MOST_OUTSTANDING: usize = 400;
+/// How often it looks for what was committed late; it takes no more than a twentieth of the time.
+const LATE_EVERY: Duration = Duration::from_secs(1);
+const LATE_SHARE: u32 = 20;
+/// How often it looks through everything, for transactions that took longer than the scan remembers.
+const FAR_EVERY: Duration = Duration::from_secs(60);
+/// Pauses while the database does not answer.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a plan brought.
+#[derive(Default)]
+struct Brought {
+    rows: Vec<Row>,
+    /// Instead of rows: which there are.
+    ids: Vec<StoredId>,
+    /// See [`Scan::take`].
+    beyond: Option<i64>,
+    took: Duration,
+}
+
+/// Messages that may have been in flight when the last holder was cut off: one of them may have been why.
+#[derive(Debug)]
+struct Suspects {
+    /// How many may be left of them.
+    left: usize,
+    /// Their attempts are being recorded.
+    recording: Vec<Row>,
+    unrecorded: usize,
+    /// Handed over, and not settled.
+    out: HashSet<StoredId>,
+}
+
+pub(super) struct SqlSource {
+    store: SqlStore,
+    lease: Lease,
+    reading: Reading,
+    scan: Scan,
+    writer: Writer,
+    /// Read and not handed over.
+    page: VecDeque<Row>,
+    work: Option<(Plan, JoinHandle<Result<Brought, Error>>)>,
+    /// Settled since that began: it may have read them before they were.
+    gone: HashSet<StoredId>,
+    /// Committed late, and still to be read.
+    late: Vec<StoredId>,
+    backoff: Backoff,
+    /// The database did not answer: not before.
+    again_at: Option<Instant>,
+    /// The next look for new messages, unless there is a reason to look before.
+    look_at: Instant,
+    late_at: Instant,
+    far_at: Instant,
+    suspects: Option<Suspects>,
+    position: u64,
+    ids: HashMap<u64, StoredId>,
+}
+
+impl SqlSource {
+    pub(super) async fn begin(store: SqlStore, lease: Lease, reading: Reading) -> Result<Self, Error> {
+        let core = |error| Error::core(&store.name, error);
+        let last = lease.load(READING).await.map_err(core)?;
+        let unclean = last.is_some_and(|last| last != CLEAN);
+        lease.save(READING, OPEN).await.map_err(core)?;
+        let ordering = match reading.order {
+            Order::Ordered => Ordering::All,
+            Order::PerKey(_) => Ordering::Keys,
+            Order::Unordered(_) => Ordering::None,
+        };
+        let now = BootClock.now();
+        let left = reading.order.at_once() + MOST_OUTSTANDING;
+        let suspects =
+            unclean.then(|| Suspects { left, recording: Vec::new(), unrecorded: 0, out: HashSet::new() });
+        Ok(Self {
+            writer: Writer::start(store.clone(), lease.clone(), reading.lag),
+            store,
+            lease,
+            reading,
+            scan: Scan::new(ordering),
+            page: VecDeque::new(),
+            work: None,
+            gone: HashSet::new(),
+            late: Vec::new(),
+            again_at: None,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, Backoff::seed()),
+            look_at: now,
+            late_at: now + LATE_EVERY,
+            far_at: now + FAR_EVERY,
+            suspects,
+            position: 0,
+            ids: HashMap::new(),
+        })
+    }
+
+    fn wall(&self) -> i64 {
+        self.lease.schedule_clock().now().timestamp_millis()
+    }
+
+    /// Begins to read, if there is a reason to; or tells when there will be one.
+    fn look(&mut self) -> Option<Instant> {
+        if self.work.is_some() || self.page.len() >= PAGE / 2 {
+            return None;
+        }
+        let (now, wall) = (BootClock.now(), self.wall());
+        if let Some(again) = self.again_at.filter(|again| now < *again) {
+            return Some(again);
+        }
+        let plan = if !self.late.is_empty() {
+            Plan::These { ids: std::mem::take(&mut self.late) }
+        } else {
+            let idle = self.scan.is_at_end(wall);
+            if idle && now < self.look_at {
+                return Some(self.look_at);
+            }
+            if idle {
+                self.look_at = now + self.reading.poll;
+            }
+            self.next_plan(now, wall)
+        };
+        let work = bring(self.store.clone(), self.lease.clone(), plan.clone());
+        self.work = Some((plan, tokio::spawn(work)));
+        None
+    }
+
+    fn next_plan(&mut self, now: Instant, wall: i64) -> Plan {
+        if now < self.late_at {
+            return self.scan.plan(wall);
+        }
+        let far = now >= self.far_at;
+        if far {
+            self.far_at = now + FAR_EVERY;
+        }
+        self.late_at = now + LATE_EVERY;
+        self.scan.late(now, far)
+    }
+
+    /// Takes in what was read.
+    fn take(&mut self, plan: Plan, brought: Result<Brought, Error>) -> Result<(), Error> {
+        let now = BootClock.now();
+        let gone = std::mem::take(&mut self.gone);
+        match brought {
+            Ok(Brought { rows, mut ids, beyond, took }) => {
+                if self.again_at.take().is_some() {
+                    self.lease.report(Condition::Working(Arc::clone(&self.store.name)));
+                    self.backoff.reset();
+                }
+                if let Plan::Late { .. } = plan {
+                    self.late_at = self.late_at.max(now + took * LATE_SHARE);
+                    self.far_at = self.far_at.max(now + took * LATE_SHARE);
+                }
+                ids.retain(|id| !gone.contains(id) && !self.scan.holds(*id));
+                self.late = ids;
+                let wall = self.wall();
+                self.page.extend(self.scan.take(&plan, rows, &gone, beyond, wall));
+                Ok(())
+            }
+            Err(error) if error.is_temporary() => {
+                self.lease.report(Condition::Impaired(error.to_string().into()));
+                tracing::warn!(artifact = %self.lease.artifact(), %error, "the store could not be read; again");
+                self.again_at = Some(now + self.backoff.next_pause());
+                if let Plan::These { ids } = plan {
+                    self.late = ids;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn release(&mut self, id: StoredId) {
+        self.scan.release(id);
+        if self.work.is_some() {
+            self.gone.insert(id);
+        }
+    }
+
+    fn note(&mut self, changes: Changes) {
+        for (id, change) in changes {
+            match change {
+                Change::Delete | Change::Park { .. } => self.release(id),
+                Change::PutOff { due, at: At::Store, .. } => {
+                    self.release(id);
+                    self.scan.wake_at(due);
+                }
+                Change::PutOff { at: At::Holder, .. } => {}
+                Change::Attempt => {
+                    if let Some(suspects) = &mut self.suspects {
+                        suspects.unrecorded = suspects.unrecorded.saturating_sub(1);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands over what may be, at most `room`; whether that was anything.
+    fn bring(&mut self, room: usize, events: &mut Vec<Event>) -> bool {
+        let rows = if self.suspects.is_some() { self.next_suspects(room) } else { self.next_rows(room) };
+        let (now, wall) = (BootClock.now(), self.wall());
+        for row in rows {
+            self.position += 1;
+            self.ids.insert(self.position, row.id);
+            let wait = row.due.map(|due| due.saturating_sub(wall)).filter(|wait| *wait > 0);
+            let due = wait.map(|wait| now + Duration::from_millis(wait.unsigned_abs()));
+            events.push(Event::Message(Fetched {
+                lane: 0,
+                position: self.position,
+                due,
+                message: row.message(),
+            }));
+        }
+        !events.is_empty()
+    }
+
+    fn next_rows(&mut self, room: usize) -> Vec<Row> {
+        let mut rows = Vec::new();
+        while rows.len() < room
+            && let Some(row) = self.page.pop_front()
+        {
+            if !self.parks(&row) {
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
+    /// Whether it is parked instead of being handed over.
+    fn parks(&mut self, row: &Row) -> bool {
+        let reason = if row.expires.is_some_and(|expires| expires <= self.wall()) {
+            "expired before it was delivered".to_owned()
+        } else if self.suspects.is_some() && row.attempts >= self.reading.attempts {
+            format!("its handler did not survive {} attempts: the process ended", row.attempts)
+        } else {
+            return false;
+        };
+        tracing::warn!(artifact = %self.lease.artifact(), message = %row.name(), reason, "a message is parked");
+        self.writer.push(row.id, Change::Park { attempts: row.attempts, reason });
+        true
+    }
+
+    /// Of messages that may have been in flight at a crash: first their attempts are recorded, then they are handed over. One
+    /// that was suspected before goes alone, so that it takes nobody down with it.
+    fn next_suspects(&mut self, room: usize) -> Vec<Row> {
+        let at_once = room.min(self.reading.order.at_once());
+        let wall = self.wall();
+        if let Some(suspects) = &mut self.suspects {
+            if !suspects.out.is_empty() || suspects.unrecorded > 0 {
+                return Vec::new();
+            }
+            if !suspects.recording.is_empty() {
+                let rows = std::mem::take(&mut suspects.recording);
+                suspects.out.extend(rows.iter().map(|row| row.id));
+                return rows;
+            }
+            if suspects.left == 0
+                || (self.page.is_empty() && self.work.is_none() && self.scan.is_at_end(wall))
+            {
+                self.suspects = None;
+                return self.next_rows(room);
+            }
+        }
+        let mut rows: Vec<Row> = Vec::new();
+        while rows.len() < at_once {
+            let alone = |row: &Row| row.attempts > 0;
+            if rows.first().is_some_and(alone) || (!rows.is_empty() && self.page.front().is_some_and(alone)) {
+                break;
+            }
+            let Some(row) = self.page.pop_front() else { break };
+            if !self.parks(&row) {
+                rows.push(row);
+            }
+        }
+        for row in &rows {
+            self.writer.push(row.id, Change::Attempt);
+        }
+        if let Some(suspects) = &mut self.suspects {
+            suspects.left = suspects.left.saturating_sub(rows.len());
+            suspects.unrecorded = rows.len();
+            suspects.recording = rows;
+        }
+        Vec::new()
+    }
+
+    /// A message is settled, or waits for another attempt.
+    fn through(&mut self, id: StoredId) {
+        if let Some(suspects) = &mut self.suspects {
+            suspects.out.remove(&id);
+        }
+    }
+
+    async fn until_outstanding(&mut self, most: usize) -> Result<(), Error> {
+        while self.writer.outstanding() > most {
+            let changes = self.writer.written().await?;
+            self.note(changes);
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Source for SqlSource {
+    async fn fetch(&mut self, room: usize, events: &mut Vec<Event>) -> Result<(), ArtifactError> {
+        loop {
+            while let Some(changes) = self.writer.try_written() {
+                self.note(changes?);
+            }
+            let brought = self.bring(room, events);
+            let look_at = self.look();
+            if brought {
+                return Ok(());
+            }
+            let pause = look_at.map(|at| at.since(BootClock.now()));
+            let reading = async {
+                match &mut self.work {
+                    Some((_, work)) => work.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                read = reading => {
+                    let Some((plan, _)) = self.work.take() else { continue };
+                    match read {
+                        Ok(brought) => self.take(plan, brought)?,
+                        Err(error) => return Err(ArtifactError::message(format!("reading a store: {error}"))),
+                    }
+                }
+                changes = self.writer.written() => {
+                    let changes = changes?;
+                    self.note(changes);
+                }
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            }
+        }
+    }
+
+    async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
+        let wall = self.wall();
+        for decision in settlement.decisions.drain(..) {
+            let Some(id) = self.ids.remove(&decision.position) else { continue };
+            self.through(id);
+            let change = match decision.action {
+                Action::Acknowledge | Action::Discard { .. } => Change::Delete,
+                Action::DeadLetter { attempts, reason } => Change::Park { attempts, reason },
+                Action::Requeue { delay, attempts, reason } => {
+                    let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+                    Change::PutOff { attempts, due: wall.saturating_add(delay), error: reason, at: At::Store }
+                }
+            };
+            self.writer.push(id, change);
+        }
+        let most = if self.reading.lag.is_zero() { 0 } else { MOST_OUTSTANDING };
+        self.until_outstanding(most).await?;
+        Ok(())
+    }
+
+    fn postponed(&mut self, position: u64, attempts: u32, due: Instant, reason: &str) {
+        let Some(id) = self.ids.get(&position).copied() else { return };
+        self.through(id);
+        let wait = i64::try_from(due.since(BootClock.now()).as_millis()).unwrap_or(i64::MAX);
+        let due = self.wall().saturating_add(wait);
+        self.writer.push(id, Change::PutOff { attempts, due, error: reason.to_owned(), at: At::Holder });
+    }
+
+    async fn stop(&mut self) -> Result<(), ArtifactError> {
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), ArtifactError> {
+        self.until_outstanding(0).await?;
+        self.lease.save(READING, CLEAN).await?;
+        Ok(())
+    }
+}
+
+/// Reads what a plan asks for.
+async fn bring(store: SqlStore, lease: Lease, plan: Plan) -> Result<Brought, Error> {
+    let began = BootClock.now();
+    let texts = store.texts;
+    let most = number(limit(&plan));
+    let keys =
+        |keys: &[Arc<str>]| Value::from(serde_json::to_string(keys).unwrap_or_else(|_| "[]".to_owned()));
+    let mut beyond = None;
+    let rows = match &plan {
+        Plan::Page { after, without } if without.is_empty() => {
+            store.asked(&lease, "read", &texts.page, [store.value(), (*after).into(), most]).await?
+        }
+        Plan::Page { after, without } => {
+            let highest = store.asked(&lease, "read", &texts.top, [store.value()]).await?;
+            beyond = first(&store, &highest, "id")?;
+            let values =
+                [store.value(), (*after).into(), most, beyond.unwrap_or(*after).into(), keys(without)];
+            store.asked(&lease, "read", &texts.page_without, values).await?
+        }
+        Plan::Key { key, from, to } => {
+            let values = [store.value(), key.as_ref().into(), (*from).into(), (*to).into(), most];
+            store.asked(&lease, "read a key", &texts.key_page, values).await?
+        }
+        Plan::Due { now, keyed } => {
+            let values = [store.value(), (*now).into(), most, number(*keyed)];
+            let rows = store.asked(&lease, "read what is due", &texts.due_page, values).await?;
+            let values = [store.value(), (*now).into(), number(*keyed)];
+            let next = store.asked(&lease, "read what is due next", &texts.next_due, values).await?;
+            beyond = first(&store, &next, "due")?;
+            rows
+        }
+        Plan::Late { after, to, without } => {
+            let values = [store.value(), (*after).into(), (*to).into(), most, keys(without)];
+            let rows = store.asked(&lease, "look for late commits", &texts.late, values).await?;
+            let ids = rows.iter().map(|row| get(&store, row, "id")).collect::<Result<_, _>>()?;
+            return Ok(Brought { ids, took: BootClock.now().since(began), ..Brought::default() });
+        }
+        Plan::These { ids } => {
+            let values = [store.value(), list(ids.iter().copied())];
+            store.asked(&lease, "read late commits", &texts.by_ids, values).await?
+        }
+    };
+    let rows = rows.iter().map(|row| Row::read(&store, row)).collect::<Result<_, _>>()?;
+    Ok(Brought { rows, beyond, took: BootClock.now().since(began), ..Brought::default() })
+}
+
+/// A number that may be null, of the only row.
+fn first(store: &SqlStore, rows: &[QueryResult], column: &'static str) -> Result<Option<i64>, Error> {
+    let number = rows.first().map(|row| get::<Option<i64>>(store, row, column)).transpose()?;
+    Ok(number.flatten())
+}

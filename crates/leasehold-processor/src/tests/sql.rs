@@ -1,0 +1,310 @@
+//! What only the store in a database does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use leasehold_core::handler::HandlerError;
+use leasehold_core::lease::Lease;
+use leasehold_core::message::Message;
+use leasehold_testkit::cluster::Cluster;
+use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::bed;
+use crate::conformance::Bed;
+use crate::outgoing::Outgoing;
+use crate::store::{MessageStore, Which};
+use crate::{Order, Processor, SqlStore};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn next<T>(inbox: &mut UnboundedReceiver<T>) -> T {
+    tokio::time::timeout(PATIENCE, inbox.recv()).await.expect("in time").expect("a sender")
+}
+
+/// On each database of this build.
+async fn on_each<F: Future<Output = ()>>(test: impl Fn(Bed<SqlStore>) -> F) {
+    test(bed(Cluster::sqlite().await)).await;
+    #[cfg(feature = "test-postgres")]
+    test(bed(Cluster::on("LEASEHOLD_TEST_POSTGRES").await)).await;
+    #[cfg(feature = "test-mariadb")]
+    test(bed(Cluster::on("LEASEHOLD_TEST_MARIADB").await)).await;
+    #[cfg(feature = "test-mysql")]
+    test(bed(Cluster::on("LEASEHOLD_TEST_MYSQL").await)).await;
+}
+
+/// A processor that tells the texts it gets, and its node.
+async fn collect(
+    bed: &Bed<SqlStore>,
+    id: &str,
+    order: Order,
+) -> (leasehold_core::node::Node, UnboundedReceiver<String>) {
+    let (send, seen) = unbounded_channel();
+    let handler = move |message: Message, _: Lease| {
+        let sent = message.text().map(|text| send.send(text.to_owned()));
+        async move { Ok(sent??) }
+    };
+    let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(order);
+    let processor = processor.poll(Duration::from_millis(20));
+    let node =
+        leasehold_core::node::Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id(id);
+    let node = node.ttl(Duration::from_millis(1600)).artifact(processor).start().await.unwrap();
+    (node, seen)
+}
+
+fn is_sqlite(bed: &Bed<SqlStore>) -> bool {
+    bed.database.starts_with("sqlite")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_is_there_if_its_transaction_commits() {
+    on_each(async |bed| {
+        let db = cluster(&bed);
+        let txn = db.begin().await.unwrap();
+        bed.store.append(&txn, Outgoing::text("rolled back")).await.unwrap();
+        txn.rollback().await.unwrap();
+        let txn = db.begin().await.unwrap();
+        bed.store
+            .append_batch(&txn, &(0..237).map(|n| Outgoing::text(n.to_string())).collect::<Vec<_>>())
+            .await
+            .unwrap();
+        txn.commit().await.unwrap();
+        let (node, mut seen) = collect(&bed, "a", Order::Ordered).await;
+        for n in 0..237 {
+            assert_eq!(next(&mut seen).await, n.to_string());
+        }
+        node.shutdown().await;
+    })
+    .await;
+}
+
+fn cluster(bed: &Bed<SqlStore>) -> sea_orm::DatabaseConnection {
+    bed.keep.as_ref().unwrap().downcast_ref::<Cluster>().unwrap().db.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_commits_late_is_delivered_though_later_ones_were() {
+    on_each(async |bed| {
+        if is_sqlite(&bed) {
+            return; // It has one writer at a time: ids are in the order of commits.
+        }
+        let db = cluster(&bed);
+        let late = db.begin().await.unwrap();
+        bed.store.append(&late, Outgoing::text("late")).await.unwrap();
+        bed.store.append(&db, Outgoing::text("early")).await.unwrap();
+        let (node, mut seen) = collect(&bed, "a", Order::Ordered).await;
+        assert_eq!(next(&mut seen).await, "early");
+        late.commit().await.unwrap();
+        assert_eq!(next(&mut seen).await, "late");
+        node.shutdown().await;
+        assert!(seen.try_recv().is_err(), "nothing comes twice");
+        assert_eq!(bed.store.depth().await.unwrap().waiting, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ordered_appends_of_a_key_follow_one_another() {
+    on_each(async |bed| {
+        if is_sqlite(&bed) {
+            return; // Its writers follow one another anyway.
+        }
+        let db = cluster(&bed);
+        let error =
+            bed.store.append_ordered(&db.begin().await.unwrap(), Outgoing::text("x")).await.unwrap_err();
+        assert!(error.to_string().contains("has no key"), "{error}");
+        let first = db.begin().await.unwrap();
+        bed.store.append_ordered(&first, Outgoing::text("first").key("k")).await.unwrap();
+        let (store, other) = (bed.store.clone(), db.clone());
+        let second = tokio::spawn(async move {
+            let txn = other.begin().await.unwrap();
+            store.append_ordered(&txn, Outgoing::text("second").key("k")).await.unwrap();
+            txn.commit().await.unwrap();
+        });
+        let txn = db.begin().await.unwrap();
+        bed.store.append_ordered(&txn, Outgoing::text("another key").key("other")).await.unwrap();
+        txn.commit().await.unwrap();
+        assert!(!second.is_finished(), "it waits for the first");
+        first.commit().await.unwrap();
+        second.await.unwrap();
+        let ids = bed.store.list(i64::MIN, 10).await.unwrap();
+        assert_eq!(ids.iter().filter(|row| row.key.as_deref() == Some("k")).count(), 2);
+        let (node, mut seen) = collect(&bed, "a", Order::PerKey(4)).await;
+        let mut of_k = Vec::new();
+        while of_k.len() < 2 {
+            of_k.extend(Some(next(&mut seen).await).filter(|text| text != "another key"));
+        }
+        assert_eq!(of_k, ["first", "second"]);
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_key_with_thousands_of_messages_holds_up_no_other() {
+    on_each(async |bed| {
+        let open = Arc::new(AtomicBool::new(false));
+        let (send, mut seen) = unbounded_channel();
+        let gate = Arc::clone(&open);
+        let handler = move |message: Message, _: Lease| {
+            let (send, gate) = (send.clone(), Arc::clone(&gate));
+            async move {
+                if message.key().is_some_and(|key| key == "blocked") && !gate.load(Ordering::Relaxed) {
+                    return Err(HandlerError::retry("not yet"));
+                }
+                Ok(send.send(message.text()?.to_owned())?)
+            }
+        };
+        let processor =
+            Processor::new("p", bed.store.clone(), handler).unwrap().order(Order::PerKey(8)).read_ahead(200);
+        let processor = processor.without_breaker().attempts(1_000_000).poll(Duration::from_millis(20));
+        let processor = processor.backoff(Duration::from_millis(50), Duration::from_millis(50));
+        let blocked = (0..3000).map(|n| Outgoing::text(format!("b{n}")).key("blocked"));
+        let others = (0..1000).map(|n| Outgoing::text(format!("o{n}")).key(n % 7));
+        bed.store.append_all(&blocked.chain(others).collect::<Vec<_>>()).await.unwrap();
+        let node = leasehold_core::node::Node::builder(bed.database.as_str())
+            .cluster(bed.cluster.as_str())
+            .node_id("a");
+        let node = node.artifact(processor).start().await.unwrap();
+        for _ in 0..1000 {
+            assert!(next(&mut seen).await.starts_with('o'));
+        }
+        open.store(true, Ordering::Relaxed);
+        for n in 0..3000 {
+            assert_eq!(next(&mut seen).await, format!("b{n}"));
+        }
+        node.shutdown().await;
+        assert_eq!(bed.store.depth().await.unwrap().waiting, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_move_to_another_store() {
+    on_each(async |bed| {
+        let db = cluster(&bed);
+        let other = format!("{}-other", bed.store.name());
+        bed.store
+            .append_all(&(0..1200).map(|n| Outgoing::text(n.to_string())).collect::<Vec<_>>())
+            .await
+            .unwrap();
+        assert_eq!(bed.store.move_to(&other, Which::All).await.unwrap(), 1200);
+        let moved = SqlStore::new(&db, &other).unwrap();
+        assert_eq!(
+            (bed.store.depth().await.unwrap().waiting, moved.depth().await.unwrap().waiting),
+            (0, 1200)
+        );
+        let error = bed.store.move_to(&bed.cluster, Which::All).await.unwrap_err();
+        assert!(error.to_string().contains("to itself"), "{error}");
+        assert_eq!(moved.purge(Which::All).await.unwrap(), 1200);
+    })
+    .await;
+}
+
+/// Nothing is acknowledged under a token that is not the newest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_lost_its_lease_acknowledges_nothing() {
+    on_each(async |bed| {
+        let db = cluster(&bed);
+        bed.store.append(&db, Outgoing::text("once")).await.unwrap();
+        let (entered, mut enters) = unbounded_channel();
+        let (leave, left) = tokio::sync::watch::channel(false);
+        let handler = move |_: Message, lease: Lease| {
+            let (entered, mut left) = (entered.clone(), left.clone());
+            async move {
+                entered.send(lease)?;
+                left.wait_for(|left| *left).await?;
+                Ok(())
+            }
+        };
+        let processor = Processor::new("p", bed.store.clone(), handler).unwrap();
+        let node = leasehold_core::node::Node::builder(bed.database.as_str())
+            .cluster(bed.cluster.as_str())
+            .node_id("a");
+        let node = node.artifact(processor).start().await.unwrap();
+        let lease = next(&mut enters).await;
+        // What a grant to somebody else does, in the middle of the delivery.
+        let sql = format!("update leasehold_lease set token = token + 1 where cluster = '{}'", bed.cluster);
+        db.execute_unprepared(&sql).await.unwrap();
+        leave.send(true).unwrap();
+        lease.revoked().await;
+        assert_eq!(bed.store.depth().await.unwrap().waiting, 1, "it is delivered again");
+        node.shutdown().await;
+    })
+    .await;
+}
+
+/// The state that a holder leaves whose process was killed, with so many attempts of the first message recorded.
+async fn killed(bed: &Bed<SqlStore>, attempts: u32) {
+    let db = cluster(bed);
+    let key = if db.get_database_backend() == DbBackend::MySql { "`key`" } else { "key" };
+    let sql = format!(
+        "insert into leasehold_checkpoint (cluster, artifact, {key}, token, value) values ('{}', 'p', 'reading', 0, 'open')",
+        bed.cluster
+    );
+    db.execute_unprepared(&sql).await.unwrap();
+    let sql = format!(
+        "update leasehold_message set attempts = {attempts} where store = '{}' and message = 'm0'",
+        bed.store.name()
+    );
+    db.execute_unprepared(&sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_attempts_are_recorded_before_messages_are_handed_over() {
+    on_each(async |bed| {
+        let db = cluster(&bed);
+        bed.store
+            .append_all(
+                &(0..20).map(|n| Outgoing::text(n.to_string()).id(format!("m{n}"))).collect::<Vec<_>>(),
+            )
+            .await
+            .unwrap();
+        killed(&bed, 1).await;
+        let (send, mut seen) = unbounded_channel();
+        let (counting, name) = (db.clone(), bed.store.name().to_owned());
+        let handler = move |message: Message, _: Lease| {
+            let (send, db, name) = (send.clone(), counting.clone(), name.clone());
+            async move {
+                let sql = format!(
+                    "select attempts from leasehold_message where store = '{name}' and message = '{}'",
+                    message.id()
+                );
+                let row =
+                    db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?.unwrap();
+                let recorded: i64 = row.try_get("", "attempts")?;
+                Ok(send.send((message.id().into_owned(), message.attempt(), recorded))?)
+            }
+        };
+        let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(Order::Unordered(4));
+        let node = leasehold_core::node::Node::builder(bed.database.as_str())
+            .cluster(bed.cluster.as_str())
+            .node_id("a");
+        let node = node.artifact(processor.poll(Duration::from_millis(20))).start().await.unwrap();
+        for _ in 0..20 {
+            let (id, attempt, recorded) = next(&mut seen).await;
+            assert_eq!(i64::from(attempt), recorded, "{id}");
+            assert_eq!(attempt, if id == "m0" { 2 } else { 1 });
+        }
+        // Through with them: nothing needs to be recorded any more.
+        bed.store.append(&db, Outgoing::text("after").id("after")).await.unwrap();
+        assert_eq!(next(&mut seen).await, ("after".to_owned(), 1, 0));
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_its_process_does_not_survive_is_parked() {
+    on_each(async |bed| {
+        bed.store.append_all(&[Outgoing::text("killer").id("m0"), Outgoing::text("fine")]).await.unwrap();
+        killed(&bed, 8).await;
+        let (node, mut seen) = collect(&bed, "a", Order::Ordered).await;
+        assert_eq!(next(&mut seen).await, "fine");
+        node.shutdown().await;
+        let parked = bed.store.parked(i64::MIN, 10).await.unwrap();
+        assert!(parked[0].reason.contains("did not survive 8 attempts") && parked.len() == 1, "{parked:?}");
+    })
+    .await;
+}
