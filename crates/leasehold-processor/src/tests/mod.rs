@@ -1,5 +1,7 @@
 //! Stores and processors on real nodes and real databases.
 
+#[cfg(feature = "http")]
+mod http;
 mod sql;
 
 use leasehold_testkit::cluster::Cluster;
