@@ -16,7 +16,9 @@ mod polite;
 mod replica;
 mod replicas;
 mod servers;
+mod sink;
 mod starved;
+mod store;
 mod tasks;
 
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ enum Suite {
     Fences,
     /// 1,000 tasks that fire each second on one node.
     Tasks,
+    /// Messages appended to a store, and forwarded from it, against bare loops.
+    Store,
     /// One after the other.
     All,
 }
@@ -55,6 +59,7 @@ impl Suite {
             Self::Starved => "starved",
             Self::Fences => "fences",
             Self::Tasks => "tasks",
+            Self::Store => "store",
             Self::All => "all",
         }
     }
@@ -77,6 +82,9 @@ struct Options {
     /// The sessions' ttl in seconds; may be given several times.
     #[arg(long = "ttl", value_name = "SECONDS", default_values_t = [2.0, 5.0])]
     ttls: Vec<f64>,
+    /// How many messages `store` brings through.
+    #[arg(long, default_value_t = 50_000)]
+    messages: u32,
     /// How long `starved` goes on.
     #[arg(long, default_value_t = 300)]
     seconds: u64,
@@ -95,6 +103,9 @@ fn main() -> Result<()> {
     if std::env::args().nth(1).as_deref() == Some("replica") {
         return replica::main();
     }
+    if std::env::args().nth(1).as_deref() == Some("forwarder") {
+        return store::forwarder();
+    }
     let options = Options::parse();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -105,7 +116,15 @@ fn main() -> Result<()> {
 
 async fn run(options: &Options) -> Result<()> {
     let server = Server::new(options.database.as_deref())?;
-    let all = [Suite::Failover, Suite::Idle, Suite::MassMove, Suite::Starved, Suite::Fences, Suite::Tasks];
+    let all = [
+        Suite::Failover,
+        Suite::Idle,
+        Suite::MassMove,
+        Suite::Starved,
+        Suite::Fences,
+        Suite::Tasks,
+        Suite::Store,
+    ];
     let suites = if options.suite == Suite::All { all.to_vec() } else { vec![options.suite] };
     let mut reports = Vec::new();
     for suite in suites {
@@ -116,6 +135,7 @@ async fn run(options: &Options) -> Result<()> {
             Suite::MassMove => mass_move::measure(&server, options, &mut report).await,
             Suite::Starved => starved::measure(&server, options.seconds, &mut report).await,
             Suite::Tasks => tasks::measure(&server, &mut report).await,
+            Suite::Store => store::measure(&server, options, &mut report).await,
             Suite::Fences | Suite::All => fences::measure(&server, &mut report).await,
         }
         .with_context(|| format!("suite {}", suite.name()))?;

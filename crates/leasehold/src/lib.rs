@@ -30,6 +30,7 @@
 //! | `postgres` | PostgreSQL 15 and newer |
 //! | `mysql` | MariaDB 10.11 and newer, MySQL 8 |
 //! | `task` (default) | scheduled tasks |
+//! | `processor` | message stores, and processors that forward from them |
 
 pub use leasehold_core::{
     Error, LeaseLost, artifact, clock, control, lead, lease, name, node, resolver, status, store, timing,
@@ -43,6 +44,9 @@ pub mod protocol {
     pub use leasehold_core::protocol::{SessionId, Token};
 }
 
+/// Message stores and processors.
+#[cfg(feature = "processor")]
+pub use leasehold_processor as processor;
 /// Scheduled tasks.
 #[cfg(feature = "task")]
 pub use leasehold_task as task;
@@ -56,6 +60,8 @@ pub mod prelude {
     pub use leasehold_core::name::{ArtifactKind, ArtifactName};
     pub use leasehold_core::node::Node;
     pub use leasehold_core::protocol::placement::Placement;
+    #[cfg(feature = "processor")]
+    pub use leasehold_processor::{Forward, Order, Outgoing, Processor, SqlStore};
     #[cfg(feature = "task")]
     pub use leasehold_task::{Firing, Interruption, Misfire, Overlap, Retry, Task};
 }

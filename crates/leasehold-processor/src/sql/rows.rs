@@ -18,6 +18,8 @@ pub(super) struct Row {
     pub(super) id: StoredId,
     pub(super) key: Option<Arc<str>>,
     pub(super) attempts: u32,
+    /// Its last attempt was recorded before it was made, and nobody has told how that ended.
+    pub(super) is_suspect: bool,
     pub(super) due: Option<i64>,
     pub(super) expires: Option<i64>,
     parts: Arc<Parts>,
@@ -30,6 +32,7 @@ impl Row {
         let (message, headers): (String, String) = (get(store, row, "message")?, get(store, row, "headers")?);
         let body: Vec<u8> = get(store, row, "body")?;
         let content_type: Option<String> = get(store, row, "content_type")?;
+        let error: Option<String> = get(store, row, "error")?;
         let headers = headers_of(&headers).into_iter();
         let parts = Parts {
             id: MessageId::Text(message.into()),
@@ -44,6 +47,7 @@ impl Row {
             id: get(store, row, "id")?,
             key: key.map(Arc::from),
             attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            is_suspect: attempts > 0 && error.is_none(),
             due: get(store, row, "due")?,
             expires: get(store, row, "expires")?,
             parts: Arc::new(parts),

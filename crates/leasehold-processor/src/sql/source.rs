@@ -50,15 +50,17 @@ struct Brought {
 }
 
 /// Messages that may have been in flight when the last holder was cut off: one of them may have been why.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Suspects {
     /// How many may be left of them.
     left: usize,
     /// Their attempts are being recorded.
     recording: Vec<Row>,
     unrecorded: usize,
-    /// Handed over, and not settled.
-    out: HashSet<StoredId>,
+    /// Handed over, and neither settled nor behind one that waits for another attempt; with their keys.
+    out: HashMap<StoredId, Option<Arc<str>>>,
+    /// One is out that was suspected before.
+    alone: bool,
 }
 
 pub(super) struct SqlSource {
@@ -99,8 +101,7 @@ impl SqlSource {
         };
         let now = BootClock.now();
         let left = reading.order.at_once() + MOST_OUTSTANDING;
-        let suspects =
-            unclean.then(|| Suspects { left, recording: Vec::new(), unrecorded: 0, out: HashSet::new() });
+        let suspects = unclean.then(|| Suspects { left, ..Suspects::default() });
         Ok(Self {
             writer: Writer::start(store.clone(), lease.clone(), reading.lag),
             store,
@@ -270,50 +271,68 @@ impl SqlSource {
     /// Of messages that may have been in flight at a crash: first their attempts are recorded, then they are handed over. One
     /// that was suspected before goes alone, so that it takes nobody down with it.
     fn next_suspects(&mut self, room: usize) -> Vec<Row> {
-        let at_once = room.min(self.reading.order.at_once());
         let wall = self.wall();
-        if let Some(suspects) = &mut self.suspects {
-            if !suspects.out.is_empty() || suspects.unrecorded > 0 {
-                return Vec::new();
-            }
-            if !suspects.recording.is_empty() {
-                let rows = std::mem::take(&mut suspects.recording);
-                suspects.out.extend(rows.iter().map(|row| row.id));
-                return rows;
-            }
-            if suspects.left == 0
-                || (self.page.is_empty() && self.work.is_none() && self.scan.is_at_end(wall))
-            {
-                self.suspects = None;
-                return self.next_rows(room);
-            }
+        let at_once = room.min(self.reading.order.at_once());
+        let at_end = self.page.is_empty() && self.work.is_none() && self.scan.is_at_end(wall);
+        let Some(suspects) = &mut self.suspects else { return Vec::new() };
+        if suspects.unrecorded > 0 {
+            return Vec::new();
         }
+        if !suspects.recording.is_empty() {
+            let rows = std::mem::take(&mut suspects.recording);
+            suspects.alone = rows.iter().any(|row| row.is_suspect);
+            suspects.out.extend(rows.iter().map(|row| (row.id, row.key.clone())));
+            return rows;
+        }
+        if suspects.out.is_empty() && (suspects.left == 0 || at_end) {
+            self.suspects = None;
+            return self.next_rows(room);
+        }
+        let (out, alone, left) =
+            (suspects.out.len(), suspects.alone && !suspects.out.is_empty(), suspects.left);
         let mut rows: Vec<Row> = Vec::new();
-        while rows.len() < at_once {
-            let alone = |row: &Row| row.attempts > 0;
-            if rows.first().is_some_and(alone) || (!rows.is_empty() && self.page.front().is_some_and(alone)) {
+        while !alone && out + rows.len() < at_once && rows.len() < left {
+            let Some(first) = self.page.front() else { break };
+            if first.is_suspect && (out > 0 || !rows.is_empty()) {
                 break;
             }
             let Some(row) = self.page.pop_front() else { break };
+            let is_suspect = row.is_suspect;
             if !self.parks(&row) {
                 rows.push(row);
+            }
+            if is_suspect && !rows.is_empty() {
+                break;
             }
         }
         for row in &rows {
             self.writer.push(row.id, Change::Attempt);
         }
         if let Some(suspects) = &mut self.suspects {
-            suspects.left = suspects.left.saturating_sub(rows.len());
+            suspects.left = left.saturating_sub(rows.len());
             suspects.unrecorded = rows.len();
             suspects.recording = rows;
         }
         Vec::new()
     }
 
-    /// A message is settled, or waits for another attempt.
+    /// A message is settled.
     fn through(&mut self, id: StoredId) {
         if let Some(suspects) = &mut self.suspects {
             suspects.out.remove(&id);
+        }
+    }
+
+    /// A message waits for another attempt, and what is behind it waits with it: nothing of that is in flight.
+    fn put_off(&mut self, id: StoredId) {
+        let Some(suspects) = &mut self.suspects else { return };
+        let key = suspects.out.remove(&id);
+        match self.reading.order {
+            Order::Ordered => suspects.out.clear(),
+            Order::PerKey(_) => {
+                suspects.out.retain(|_, behind| behind.is_none() || Some(&*behind) != key.as_ref())
+            }
+            Order::Unordered(_) => {}
         }
     }
 
@@ -384,7 +403,7 @@ impl Source for SqlSource {
 
     fn postponed(&mut self, position: u64, attempts: u32, due: Instant, reason: &str) {
         let Some(id) = self.ids.get(&position).copied() else { return };
-        self.through(id);
+        self.put_off(id);
         let wait = i64::try_from(due.since(BootClock.now()).as_millis()).unwrap_or(i64::MAX);
         let due = self.wall().saturating_add(wait);
         self.writer.push(id, Change::PutOff { attempts, due, error: reason.to_owned(), at: At::Holder });

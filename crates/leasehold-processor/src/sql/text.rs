@@ -11,7 +11,7 @@ pub(super) const ROWS: [usize; 3] = [100, 10, 1];
 
 const DELETE: &str = "delete from leasehold_message where store = ?1 and id IDS";
 const DELETE_PARKED: &str = "delete from leasehold_parked where store = ?1 and id IDS";
-const COLUMNS: &str = "id, message, order_key, headers, content_type, body, attempts, due, expires";
+const COLUMNS: &str = "id, message, order_key, headers, content_type, body, attempts, due, expires, error";
 
 /// What a database understands.
 pub(super) struct Texts {
@@ -39,7 +39,7 @@ pub(super) struct Texts {
     pub(super) fenced_delete: Option<String>,
     /// 1 store, 2 ids.
     pub(super) delete: String,
-    /// 1 store, 2 ids: one attempt more.
+    /// 1 store, 2 ids: one attempt more, of which it is not known how it ended.
     pub(super) attempt: String,
     /// 1 store, 2 id, 3 attempts, 4 due, 5 error.
     pub(super) put_off: String,
@@ -142,7 +142,7 @@ impl Texts {
             fenced_delete: fenced_delete(backend).map(|text| list(text, "?6")),
             delete: list(DELETE, "?2"),
             attempt: list(
-                "update leasehold_message set attempts = attempts + 1 where store = ?1 and id IDS",
+                "update leasehold_message set attempts = attempts + 1, error = null where store = ?1 and id IDS",
                 "?2",
             ),
             put_off: sql(

@@ -308,3 +308,45 @@ async fn a_message_that_its_process_does_not_survive_is_parked() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_what_fails_holds_up_its_key_until_it_works_again() {
+    on_each(async |bed| {
+        let messages = (0..40).map(|n| Outgoing::text(n.to_string()).id(format!("m{n}")).key(n % 2));
+        bed.store.append_all(&messages.collect::<Vec<_>>()).await.unwrap();
+        killed(&bed, 1).await;
+        let (send, mut seen) = unbounded_channel();
+        let handler = move |message: Message, _: Lease| {
+            let sent = message.text().map(|text| send.send((text.to_owned(), message.attempt())));
+            let fails = message.id() == "m2" && message.attempt() < 3;
+            async move {
+                sent??;
+                if fails { Err("not yet".into()) } else { Ok(()) }
+            }
+        };
+        let millis = Duration::from_millis;
+        let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(Order::PerKey(8));
+        let node = leasehold_core::node::Node::builder(bed.database.as_str())
+            .cluster(bed.cluster.as_str())
+            .node_id("a");
+        let processor = processor.backoff(millis(50), millis(50)).poll(millis(20));
+        let node = node.artifact(processor).start().await.unwrap();
+        let mut of_even = Vec::new();
+        let mut done = 0;
+        while done < 2 {
+            let (text, attempt) = next(&mut seen).await;
+            done += usize::from(text == "38" || text == "39");
+            if text.parse::<usize>().unwrap().is_multiple_of(2) {
+                of_even.push((text, attempt));
+            }
+        }
+        node.shutdown().await;
+        assert_eq!(
+            of_even.iter().filter(|(text, _)| text == "2").count(),
+            2 + usize::from(of_even[1].1 == 1),
+            "{of_even:?}"
+        );
+        assert_eq!(bed.store.depth().await.unwrap().waiting, 0);
+    })
+    .await;
+}
