@@ -1,5 +1,6 @@
 //! The harness of the multi-process suites: replicas that are real processes, and servers.
 
+pub mod courier;
 pub mod event;
 pub mod judge;
 #[cfg(feature = "postgres")]

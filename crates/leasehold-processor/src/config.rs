@@ -28,6 +28,10 @@ pub const DEFAULT_LAG: Duration = Duration::from_millis(20);
 pub const MAX_LAG: Duration = Duration::from_secs(10);
 /// How often an idle processor looks for messages unless set: two small reads a second.
 pub const DEFAULT_POLL: Duration = Duration::from_millis(500);
+/// How long parked messages are kept unless set: a month of nights is looked at by then.
+pub const DEFAULT_KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Longer is a mistake in the unit.
+pub const MAX_KEEP: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// The shortest and the longest time between two looks.
 pub const MIN_POLL: Duration = Duration::from_millis(10);
 /// See [`MIN_POLL`].
@@ -49,6 +53,7 @@ pub const MAX_POLL: Duration = Duration::from_secs(3600);
 /// # sampling = { messages = 10, every = "1m" }
 /// read-ahead = 4000
 /// poll = "500ms"
+/// keep = "30d"                          # parked messages
 /// # placement = { resolver = "round-robin" }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +95,9 @@ pub struct ProcessorConfig {
     /// How often an idle processor looks for messages; [`DEFAULT_POLL`] unless set.
     #[serde(default = "poll", with = "duration::serde")]
     pub poll: Duration,
+    /// How long parked messages are kept; [`DEFAULT_KEEP`] unless set.
+    #[serde(default = "keep", with = "duration::serde")]
+    pub keep: Duration,
     /// How it is placed; as the node's other artifacts unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
@@ -101,6 +109,10 @@ fn read_ahead() -> usize {
 
 fn poll() -> Duration {
     DEFAULT_POLL
+}
+
+fn keep() -> Duration {
+    DEFAULT_KEEP
 }
 
 /// Where messages are.
@@ -210,6 +222,7 @@ impl ProcessorConfig {
             sampling: None,
             read_ahead: read_ahead(),
             poll: poll(),
+            keep: keep(),
             placement: None,
         }
     }
@@ -247,6 +260,12 @@ impl ProcessorConfig {
         if self.poll < MIN_POLL || self.poll > MAX_POLL {
             return Err(format!("poll {:?} is out of range: give {MIN_POLL:?} to {MAX_POLL:?}", self.poll));
         }
+        if self.keep.is_zero() || self.keep > MAX_KEEP {
+            return Err(format!(
+                "keep {:?} is out of range: give more than nothing, and at most {MAX_KEEP:?}",
+                self.keep
+            ));
+        }
         if let Acknowledge::Within(lag) = self.acknowledge
             && (lag.is_zero() || lag > MAX_LAG)
         {
@@ -264,18 +283,18 @@ impl ProcessorConfig {
     /// What the engine goes by.
     pub(crate) fn policy(&self) -> RetryPolicy {
         let Retry { attempts, backoff, max_backoff, then } = self.retry;
-        let mut policy = RetryPolicy::default();
-        policy.attempts = Some(attempts);
-        policy.backoff = backoff;
-        policy.max_backoff = max_backoff;
-        // Without an order there is no reason to keep what waits in memory.
-        policy.place = if self.order.allows_requeue() { Place::Requeue } else { Place::InPlace };
-        policy.then = match then {
-            Exhausted::Deactivate => Then::Stop,
-            Exhausted::Park => Then::DeadLetter,
-            Exhausted::Drop => Then::Discard,
-        };
-        policy
+        RetryPolicy {
+            attempts: Some(attempts),
+            backoff,
+            max_backoff,
+            // Without an order there is no reason to keep what waits in memory.
+            place: if self.order.allows_requeue() { Place::Requeue } else { Place::InPlace },
+            then: match then {
+                Exhausted::Deactivate => Then::Stop,
+                Exhausted::Park => Then::DeadLetter,
+                Exhausted::Drop => Then::Discard,
+            },
+        }
     }
 
     /// How the store is read.
@@ -284,7 +303,7 @@ impl ProcessorConfig {
             Acknowledge::Within(lag) => lag,
             Acknowledge::Each => Duration::ZERO,
         };
-        Reading { order: self.order, attempts: self.retry.attempts, lag, poll: self.poll }
+        Reading { order: self.order, attempts: self.retry.attempts, lag, poll: self.poll, keep: self.keep }
     }
 
     /// Tells this configuration from another one.

@@ -219,6 +219,13 @@ impl Processor {
         self
     }
 
+    /// How long parked messages are kept; 30 days unless set.
+    #[must_use]
+    pub fn keep(mut self, keep: Duration) -> Self {
+        self.config.keep = keep;
+        self
+    }
+
     /// How it is placed; as the node's other artifacts unless set.
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {

@@ -32,6 +32,8 @@ pub(super) enum Plan {
     Due { now: i64, keyed: bool },
     /// Which messages there are between these ids, without these keys: some may have been committed late.
     Late { after: StoredId, to: StoredId, without: Vec<Arc<str>> },
+    /// Nothing: what was parked longer ago than so many milliseconds is deleted.
+    Trim { keep: i64 },
     /// These, which were committed late.
     These { ids: Vec<StoredId> },
 }
@@ -166,7 +168,7 @@ impl Scan {
                     (false, _) => beyond,
                 };
             }
-            Plan::Late { .. } => {}
+            Plan::Late { .. } | Plan::Trim { .. } => {}
             Plan::These { .. } => taken.extend(rows.into_iter().filter(|row| self.admit(row, now))),
         }
         taken

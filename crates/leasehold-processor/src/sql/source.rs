@@ -34,6 +34,9 @@ const LATE_EVERY: Duration = Duration::from_secs(1);
 const LATE_SHARE: u32 = 20;
 /// How often it looks through everything, for transactions that took longer than the scan remembers.
 const FAR_EVERY: Duration = Duration::from_secs(60);
+/// How often it deletes what was parked long ago, and how much at once.
+const TRIM_EVERY: Duration = Duration::from_secs(3600);
+const TRIMMED: usize = 500;
 /// Pauses while the database does not answer.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -83,6 +86,7 @@ pub(super) struct SqlSource {
     look_at: Instant,
     late_at: Instant,
     far_at: Instant,
+    trim_at: Instant,
     suspects: Option<Suspects>,
     position: u64,
     ids: HashMap<u64, StoredId>,
@@ -117,6 +121,7 @@ impl SqlSource {
             look_at: now,
             late_at: now + LATE_EVERY,
             far_at: now + FAR_EVERY,
+            trim_at: now + FAR_EVERY,
             suspects,
             position: 0,
             ids: HashMap::new(),
@@ -146,7 +151,12 @@ impl SqlSource {
             if idle {
                 self.look_at = now + self.reading.poll;
             }
-            self.next_plan(now, wall)
+            if idle && now >= self.trim_at {
+                self.trim_at = now + TRIM_EVERY;
+                Plan::Trim { keep: millis(self.reading.keep) }
+            } else {
+                self.next_plan(now, wall)
+            }
         };
         let work = bring(self.store.clone(), self.lease.clone(), plan.clone());
         self.work = Some((plan, tokio::spawn(work)));
@@ -389,10 +399,12 @@ impl Source for SqlSource {
             let change = match decision.action {
                 Action::Acknowledge | Action::Discard { .. } => Change::Delete,
                 Action::DeadLetter { attempts, reason } => Change::Park { attempts, reason },
-                Action::Requeue { delay, attempts, reason } => {
-                    let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-                    Change::PutOff { attempts, due: wall.saturating_add(delay), error: reason, at: At::Store }
-                }
+                Action::Requeue { delay, attempts, reason } => Change::PutOff {
+                    attempts,
+                    due: wall.saturating_add(millis(delay)),
+                    error: reason,
+                    at: At::Store,
+                },
             };
             self.writer.push(id, change);
         }
@@ -404,8 +416,7 @@ impl Source for SqlSource {
     fn postponed(&mut self, position: u64, attempts: u32, due: Instant, reason: &str) {
         let Some(id) = self.ids.get(&position).copied() else { return };
         self.put_off(id);
-        let wait = i64::try_from(due.since(BootClock.now()).as_millis()).unwrap_or(i64::MAX);
-        let due = self.wall().saturating_add(wait);
+        let due = self.wall().saturating_add(millis(due.since(BootClock.now())));
         self.writer.push(id, Change::PutOff { attempts, due, error: reason.to_owned(), at: At::Holder });
     }
 
@@ -418,6 +429,10 @@ impl Source for SqlSource {
         self.lease.save(READING, CLEAN).await?;
         Ok(())
     }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Reads what a plan asks for.
@@ -456,6 +471,11 @@ async fn bring(store: SqlStore, lease: Lease, plan: Plan) -> Result<Brought, Err
             let rows = store.asked(&lease, "look for late commits", &texts.late, values).await?;
             let ids = rows.iter().map(|row| get(&store, row, "id")).collect::<Result<_, _>>()?;
             return Ok(Brought { ids, took: BootClock.now().since(began), ..Brought::default() });
+        }
+        Plan::Trim { keep } => {
+            let values = [store.value(), (*keep).into(), number(TRIMMED)];
+            store.asked(&lease, "delete what was parked long ago", &texts.trim, values).await?;
+            Vec::new()
         }
         Plan::These { ids } => {
             let values = [store.value(), list(ids.iter().copied())];

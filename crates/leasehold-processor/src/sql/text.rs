@@ -69,6 +69,8 @@ pub(super) struct Texts {
     pub(super) moved: [String; 2],
     pub(super) purge_parked: [String; 1],
     pub(super) purge: [String; 1],
+    /// 1 store, 2 milliseconds that it is kept, 3 limit: what was parked so long ago.
+    pub(super) trim: String,
     /// 1 key: a lock until the end of the transaction, which appends of that key share; none where one is held anyway.
     pub(super) order: Option<String>,
 }
@@ -190,6 +192,16 @@ impl Texts {
             moved: [list(&again("leasehold_message"), "?2"), list(DELETE, "?2")],
             purge_parked: [list(DELETE_PARKED, "?2")],
             purge: [list(DELETE, "?2")],
+            trim: sql(match backend {
+                // It has no limit in a sub-select of the same table.
+                DbBackend::MySql => {
+                    "delete from leasehold_parked where store = ?1 and parked_at < NOW - ?2 order by parked_at limit ?3"
+                }
+                _ => {
+                    "delete from leasehold_parked where store = ?1 and id in (select id from leasehold_parked where store = ?1 \
+                     and parked_at < NOW - ?2 order by parked_at limit ?3)"
+                }
+            }),
             order: order.map(sql),
         }
     }

@@ -26,6 +26,8 @@ pub struct Reading {
     pub lag: Duration,
     /// The longest time between two looks for new messages.
     pub poll: Duration,
+    /// How long what was parked is kept.
+    pub keep: Duration,
 }
 
 /// A store of messages. Object safe; [`SqlStore`](crate::SqlStore) keeps them in the database of the leases.

@@ -14,8 +14,7 @@ use uuid::Uuid;
 /// A migrated database of a case's own, with a connection to it.
 pub struct Bed {
     pub(super) target: Target,
-    /// As the environment names the server.
-    pub(super) server: String,
+    server: String,
     pub(super) url: String,
     pub(super) link: Link,
     pub(super) cluster: ClusterName,
@@ -98,6 +97,11 @@ impl Bed {
         let (row, live, _) = bed.open("nobody").await;
         (bed.live, bed.epoch) = (live, row.epoch);
         bed
+    }
+
+    /// The server, as the environment names it.
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     pub(super) fn is_postgres(&self) -> bool {

@@ -267,7 +267,7 @@ pub async fn a_connection_with_a_search_path_is_followed(bed: Bed) {
     // Not `public` behind it: what other suites have made there would be found.
     let behind = format!("{schema} behind");
     bed.sql(&format!("create schema \"{schema}\"; create schema \"{behind}\"")).await;
-    let mut options = sea_orm::ConnectOptions::new(bed.server.as_str());
+    let mut options = sea_orm::ConnectOptions::new(bed.server());
     options.set_schema_search_path(format!("\"{schema}\", \"{behind}\""));
     let users = sea_orm::Database::connect(options).await.unwrap();
     let target = Target::from_connection(&users).await.unwrap();

@@ -22,7 +22,12 @@ const SETTINGS: [&str; 3] = [
     "set session autocommit = 1",
 ];
 /// Plugins' writes wait a little longer for a lease that somebody has fenced; the server's default is 50 s.
-const WORK_SETTINGS: [&str; 3] = [SETTINGS[0], "set session innodb_lock_wait_timeout = 5", SETTINGS[2]];
+/// A holder that is stopped in the middle of a transaction keeps its rows from the next one, until the server closes
+/// its connection: after a silence of 5 s.
+const WORK_SETTINGS: [&str; 4] =
+    [SETTINGS[0], "set session innodb_lock_wait_timeout = 5", SETTINGS[2], "set session wait_timeout = 5"];
+/// Idle connections are let go before the server closes them.
+const WORK_IDLE: Duration = Duration::from_secs(4);
 
 /// The start of the server shows in the nonce: a start empties that table. The rest tells its copies apart.
 const LIVE: &str = "(select concat_ws('/', coalesce(@@hostname, ''), @@port, @@server_id, nonce) from leasehold_life where id = 1)";
@@ -59,7 +64,7 @@ pub(super) fn work(options: MySqlConnectOptions, connections: u32) -> MySqlPool 
     MySqlPoolOptions::new()
         .max_connections(connections)
         .min_connections(0)
-        .idle_timeout(CONNECT * 12)
+        .idle_timeout(WORK_IDLE)
         .acquire_timeout(CONNECT)
         .after_connect(|connection, _| {
             Box::pin(async move {

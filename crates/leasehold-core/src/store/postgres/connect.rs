@@ -42,7 +42,8 @@ pub(super) fn work(options: PgConnectOptions, connections: u32) -> PgPool {
         .min_connections(0)
         .idle_timeout(CONNECT * 12)
         .acquire_timeout(CONNECT)
-        .connect_lazy_with(quiet(options))
+        // A holder that is stopped in the middle of a transaction keeps its rows from the next one: not for longer.
+        .connect_lazy_with(quiet(options).options([("idle_in_transaction_session_timeout", "5s")]))
 }
 
 /// A pool that sets its `search_path` after it has connected says nothing of that in its options; fenced transactions of
