@@ -44,6 +44,7 @@ struct Shared {
     revocation: OnceLock<(Revocation, Instant)>,
     command: watch::Sender<i64>,
     reporter: Reporter,
+    ttl: Duration,
 }
 
 /// The right of one session to run one artifact. Clones are the same lease.
@@ -63,6 +64,7 @@ impl Lease {
         schedule: ScheduleClock,
         work: DatabaseConnection,
         reporter: Reporter,
+        ttl: Duration,
     ) -> Self {
         Self(Arc::new(Shared {
             key,
@@ -75,6 +77,7 @@ impl Lease {
             revocation: OnceLock::new(),
             command: watch::Sender::new(0),
             reporter,
+            ttl,
         }))
     }
 
@@ -119,6 +122,11 @@ impl Lease {
             return Duration::ZERO;
         }
         self.0.common.trust.until().since(self.0.clock.now())
+    }
+
+    /// How long the session lives in the eyes of others after a renewal: what takes about as long as a failover.
+    pub fn ttl(&self) -> Duration {
+        self.0.ttl
     }
 
     /// Resolves when the run is asked to end. Cancellation safe.

@@ -52,6 +52,7 @@ impl Queue {
             body: None,
             source: "queue".into(),
             progress: None,
+            native: None,
         };
         self.broker().waiting.push_back((lane, position, Message::new(parts, attempt)));
         self.changed.notify_waiters();

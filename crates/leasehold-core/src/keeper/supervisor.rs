@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
 use tokio::runtime::Handle;
@@ -34,6 +35,7 @@ pub(super) struct Supervisor {
     work: DatabaseConnection,
     artifacts: HashMap<ArtifactName, SharedArtifact>,
     inputs: mpsc::UnboundedSender<Input>,
+    ttl: Duration,
     session: Option<(SessionId, Arc<Common>)>,
     runs: HashMap<ArtifactName, Run>,
     /// Resolves when the last run of an artifact is really gone: a future that blocks its thread cannot be dropped.
@@ -41,6 +43,7 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
+    #[expect(clippy::too_many_arguments, reason = "made in one place")]
     pub(super) fn new(
         cluster: ClusterName,
         runtime: Handle,
@@ -49,10 +52,11 @@ impl Supervisor {
         work: DatabaseConnection,
         artifacts: Vec<SharedArtifact>,
         inputs: mpsc::UnboundedSender<Input>,
+        ttl: Duration,
     ) -> Self {
         let (session, runs, gone) = (None, HashMap::new(), HashMap::new());
         let artifacts = by_name(artifacts);
-        Self { cluster, runtime, clock, schedule, work, artifacts, inputs, session, runs, gone }
+        Self { cluster, runtime, clock, schedule, work, artifacts, inputs, ttl, session, runs, gone }
     }
 
     /// A session has begun; it is not trusted before its first renewal.
@@ -92,7 +96,8 @@ impl Supervisor {
             LeaseKey { cluster: self.cluster.clone(), artifact: name.clone(), token, session: *session };
         let (clock, schedule) = (Arc::clone(&self.clock), self.schedule.clone());
         let reporter = Reporter(self.inputs.clone());
-        let lease = Lease::new(key, Arc::clone(common), clock, schedule, self.work.clone(), reporter);
+        let lease =
+            Lease::new(key, Arc::clone(common), clock, schedule, self.work.clone(), reporter, self.ttl);
         let gone = CancellationToken::new();
         let before = self.gone.insert(name.clone(), gone.clone());
         let (artifact, given) = (Arc::clone(artifact), lease.clone());
