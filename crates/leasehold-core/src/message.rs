@@ -37,6 +37,16 @@ impl Progress {
         Arc::new(Self { key, value, recorded: AtomicBool::new(false) })
     }
 
+    /// The name of the checkpoint.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What is written there.
+    pub fn value(&self) -> u64 {
+        self.value
+    }
+
     /// Whether a handler has written it in a transaction of its own. That this was committed is not known.
     pub fn is_recorded(&self) -> bool {
         self.recorded.load(Ordering::Acquire)

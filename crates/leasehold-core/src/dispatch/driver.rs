@@ -135,8 +135,8 @@ impl Driver<'_> {
         for event in self.events.drain(..) {
             match event {
                 Event::Lost(lane) => self.engine.lose(lane),
-                Event::Message(Fetched { lane, position, due, message }) => {
-                    let (key, attempts) = (message.key().cloned(), message.attempt() - 1);
+                Event::Message(Fetched { lane, position, key, due, message }) => {
+                    let attempts = message.attempt() - 1;
                     self.engine.admit(Entry { lane, position, key, attempts, due }, message);
                 }
             }

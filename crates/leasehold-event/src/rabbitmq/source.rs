@@ -165,12 +165,9 @@ impl Source for Deliveries {
                     for delivery in self.arrived.drain(..) {
                         let position = delivery.delivery_tag;
                         let message = convert::message(delivery, &self.config.key, &self.queue);
-                        events.push(Event::Message(Fetched {
-                            lane: self.life,
-                            position,
-                            due: None,
-                            message,
-                        }));
+                        let key = message.key().cloned();
+                        let lane = self.life;
+                        events.push(Event::Message(Fetched { lane, position, key, due: None, message }));
                     }
                     if let Err(error) = fetched {
                         self.lose(&error);

@@ -62,6 +62,13 @@ impl Broker {
         self.put_with(body, BasicProperties::default()).await;
     }
 
+    pub async fn publish(&self, exchange: &str, key: &str, body: &str) {
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        let published =
+            self.channel.basic_publish(exchange.into(), key.into(), options, body.as_bytes(), properties);
+        assert!(published.await.unwrap().await.unwrap().is_ack());
+    }
+
     pub async fn put_with(&self, body: &str, properties: BasicProperties) {
         let options = BasicPublishOptions::default();
         let published =
