@@ -105,9 +105,31 @@ pub fn statements(backend: DbBackend) -> Result<Vec<(&'static str, &'static str)
 /// # Errors
 /// When leasehold has no schema for `backend`.
 pub fn script(backend: DbBackend) -> Result<String, MigrateError> {
+    script_after(backend, None)
+}
+
+/// The same for a database that has all migrations up to `applied`: what an upgrade brings.
+///
+/// # Errors
+/// When leasehold has no schema for `backend`, or no migration of that name.
+pub fn script_after(backend: DbBackend, applied: Option<&str>) -> Result<String, MigrateError> {
     let dialect = dialect(backend)?;
+    let all = statements(backend)?;
+    let begin = match applied {
+        None => 0,
+        Some(applied) => {
+            let at = all.iter().position(|(name, _)| *name == applied).ok_or_else(|| {
+                let known: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+                DbErr::Migration(format!(
+                    "leasehold has no migration {applied:?}; it has: {}",
+                    known.join(", ")
+                ))
+            })?;
+            at + 1
+        }
+    };
     let mut text = format!("begin;\n{};\n", dialect.versions);
-    for (name, sql) in statements(backend)? {
+    for (name, sql) in all.into_iter().skip(begin) {
         text.push_str(&format!("\n-- {name}\n{sql}{};\n", dialect.applied.replace("{}", name)));
     }
     text.push_str("\ncommit;\n");

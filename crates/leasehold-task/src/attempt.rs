@@ -14,7 +14,6 @@ use crate::claim::{Claim, Key, Record, Unfinished};
 use crate::config::TaskConfig;
 use crate::firing::{Firing, Outcome};
 use crate::retry::{until_revoked, while_valid};
-use crate::schedule::Interruption;
 
 /// Executes firings of one run.
 pub(crate) struct Executor<'a, H> {
@@ -61,14 +60,28 @@ where
                 else {
                     continue;
                 };
-                if due.is_none() && self.config.interruption == Interruption::Drop {
-                    let now = self.now();
-                    while_valid(self.lease, || self.record.complete(key, now, &Outcome::Interrupted)).await?;
+                if due.is_none() && attempt > self.config.interruption.attempts(self.config.retry.attempts) {
+                    self.give_up(key, attempt).await?;
                 } else {
                     self.execute(key, attempt).await?;
                 }
             }
         }
+    }
+
+    /// Completes a firing that was claimed for attempt `attempt`, without making it.
+    async fn give_up(&self, key: Key, attempt: u32) -> Result<(), Error> {
+        let (artifact, slot) = (&self.config.name, self.instant(key.slot)?);
+        let interrupted = attempt.saturating_sub(1);
+        let outcome =
+            Outcome::Interrupted(format!("attempt {interrupted} was interrupted; it does not fire again"));
+        let now = self.now();
+        while_valid(self.lease, || self.record.complete(key, now, &outcome)).await?;
+        self.tell(slot, interrupted, &outcome, None);
+        self.lease
+            .record("gave-up", format!("slot {slot} of {artifact} after interrupted attempt {interrupted}"))
+            .await;
+        Ok(())
     }
 
     /// Calls the handler for a claimed firing, until it succeeds or has failed often enough, and records how it ended.

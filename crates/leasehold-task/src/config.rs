@@ -39,7 +39,7 @@ pub const MAX_FIRE_ALL: u32 = 10_000;
 /// # count = 12                          # so many slots at most
 /// jitter = "0s"                         # each slot fires up to so much later, always by the same
 /// overlap = "queue-one"                 # or "skip", "queue", or { allow = { limit = 3 } }
-/// interruption = "rerun"                # or "drop"
+/// interruption = { rerun = { limit = 10 } }   # or "drop"
 /// retry = { attempts = 3, backoff = "1s", max-backoff = "5m" }   # one attempt unless set
 /// misfire = "fire-once"                 # or "skip", or { fire-all = { limit = 10 } }
 /// threshold = "10s"
@@ -75,7 +75,7 @@ pub struct TaskConfig {
     /// What happens to slots that come due while a firing is under way; [`Overlap::QueueOne`] unless set.
     #[serde(default)]
     pub overlap: Overlap,
-    /// What happens to a firing that was interrupted; [`Interruption::Rerun`] unless set.
+    /// What happens to a firing that was interrupted; [`Interruption::Rerun`] with [`DEFAULT_RERUNS`](crate::schedule::DEFAULT_RERUNS) unless set.
     #[serde(default)]
     pub interruption: Interruption,
     /// How often a firing is tried that fails or times out; once unless set.
@@ -186,6 +186,13 @@ impl TaskConfig {
 
     fn repetition(&self) -> Result<(), Error> {
         let refuse = |problem: String| Err(self.problem(problem));
+        if let Interruption::Rerun { limit } = self.interruption
+            && !(1..=MAX_ATTEMPTS).contains(&limit)
+        {
+            return refuse(format!(
+                "interruption rerun with limit {limit} is out of range: give 1 to {MAX_ATTEMPTS}, or use drop"
+            ));
+        }
         match self.overlap {
             Overlap::Allow { limit } if !(2..=MAX_AT_ONCE).contains(&limit) => {
                 return refuse(format!(

@@ -67,8 +67,8 @@ pub(crate) enum Outcome {
     Succeeded,
     Failed(String),
     TimedOut(String),
-    /// It was cut off under an earlier lease, and the task says to drop it.
-    Interrupted,
+    /// It was cut off under earlier leases, and the task says not to fire it again.
+    Interrupted(String),
 }
 
 /// The longest error text that is stored, in characters.
@@ -81,15 +81,15 @@ impl Outcome {
             Self::Succeeded => "succeeded",
             Self::Failed(_) => "failed",
             Self::TimedOut(_) => "timed-out",
-            Self::Interrupted => "interrupted",
+            Self::Interrupted(_) => "interrupted",
         }
     }
 
     /// As stored: PostgreSQL's text has no NUL, and a history is no place for a core dump.
     pub(crate) fn error(&self) -> Option<String> {
         match self {
-            Self::Succeeded | Self::Interrupted => None,
-            Self::Failed(error) | Self::TimedOut(error) => {
+            Self::Succeeded => None,
+            Self::Failed(error) | Self::TimedOut(error) | Self::Interrupted(error) => {
                 Some(error.replace('\0', "\u{fffd}").chars().take(MAX_ERROR).collect())
             }
         }

@@ -31,7 +31,8 @@
 //!
 //! - a slot that was completed is never fired again, and no slot is claimed that is not later than the last claimed one;
 //! - a slot whose firing was interrupted (its replica died, was cut off, or was dropped at the end of the drain time)
-//!   is fired again by the next holder, before anything else, and told so by [`Firing::attempt`];
+//!   is fired again by the next holder, before anything else, and told so by [`Firing::attempt`]; not for ever, as
+//!   [`Interruption`] says;
 //! - slots that nobody could claim in time are treated as [`Misfire`] says.
 //!
 //! A handler that returns an error, panics or runs into the timeout is tried again as [`Retry`] says; the attempts are

@@ -81,14 +81,37 @@ pub enum Overlap {
 
 /// What to do about a firing that was interrupted: its node died, was cut off, or dropped it at the end of the drain
 /// time. It may have done nothing, a part, or everything but telling so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Interruption {
     /// It fires again, before anything else, and is told so by [`Firing::attempt`](crate::Firing::attempt).
-    #[default]
-    Rerun,
+    Rerun {
+        /// So many attempts beyond those of [`Retry`] at most, at least 1. After them the history says `interrupted`: a
+        /// firing that takes its node down with it must not take down all of them, one after the other, for ever.
+        limit: u32,
+    },
     /// It does not fire again; the history says `interrupted`.
     Drop,
+}
+
+/// More stops of nodes than a deploy of a whole cluster brings, and few enough to come to an end within an hour where each
+/// firing kills its node.
+pub const DEFAULT_RERUNS: u32 = 10;
+
+impl Default for Interruption {
+    fn default() -> Self {
+        Self::Rerun { limit: DEFAULT_RERUNS }
+    }
+}
+
+impl Interruption {
+    /// How many attempts an interrupted firing may have, when a firing that fails has `attempts`.
+    pub(crate) fn attempts(self, attempts: u32) -> u32 {
+        match self {
+            Self::Rerun { limit } => attempts.saturating_add(limit),
+            Self::Drop => 1,
+        }
+    }
 }
 
 /// How often a firing is tried that fails or runs into its timeout.

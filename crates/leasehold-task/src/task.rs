@@ -116,7 +116,7 @@ impl Task {
         self
     }
 
-    /// What happens to a firing that was interrupted; [`Interruption::Rerun`] unless set.
+    /// What happens to a firing that was interrupted; [`Interruption::Rerun`] with [`DEFAULT_RERUNS`](crate::schedule::DEFAULT_RERUNS) unless set.
     #[must_use]
     pub fn interruption(mut self, interruption: Interruption) -> Self {
         self.config.interruption = interruption;

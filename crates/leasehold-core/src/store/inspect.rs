@@ -59,8 +59,8 @@ pub async fn verify(target: &Target) -> Result<(), StoreError> {
 
 fn lack(state: &SchemaState) -> String {
     format!(
-        "the schema lacks {}; apply it as its owner with the SQL that leasehold_migration::script prints, or let a node \
-         with the right to change the schema start first",
+        "the schema lacks {}; apply it as its owner with the SQL of leasehold::store::schema_script (the example `schema` \
+         prints it), or let a node with the right to change the schema start first",
         state.pending.join(", ")
     )
 }

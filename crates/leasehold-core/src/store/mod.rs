@@ -27,7 +27,7 @@ mod target;
 pub use error::{ErrorKind, StoreError};
 pub use fence::{LeaseKey, fence};
 pub use inspect::{Findings, inspect, migrate, verify};
-pub use leasehold_migration::SchemaState;
+pub use leasehold_migration::{MigrateError, SchemaState, script_after as schema_script};
 pub use link::Link;
 #[cfg(feature = "postgres")]
 pub use listen::Listener;

@@ -40,6 +40,7 @@ fn what_is_unknown_is_refused_by_name() {
             "name = 'a'\nschedule = { fixed-rate = '1m' }\nmisfire = { fire-all = { limit = 1, most = 2 } }",
             "most",
         ),
+        ("name = 'a'\nschedule = { fixed-rate = '1m' }\ninterruption = { rerun = { times = 1 } }", "times"),
         ("schedule = { fixed-rate = '1m' }", "name"),
     ] {
         let error = read(text).unwrap_err();

@@ -1,5 +1,6 @@
 //! Tasks on real nodes and real databases. Every test runs on each database of this build.
 
+mod clocks;
 mod misfires;
 mod policies;
 mod record;

@@ -123,6 +123,40 @@ async fn an_interrupted_firing_is_dropped_if_the_task_says_so() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_firing_that_no_holder_survives_is_given_up_and_the_next_slot_fires() {
+    Cluster::on_each(async |cluster| {
+        let gate = Arc::new(Semaphore::new(0));
+        let task = || every_100_ms(Overlap::QueueOne).interruption(Interruption::Rerun { limit: 2 });
+        let mut slots = Vec::new();
+        for attempt in 1..=3 {
+            let (artifact, mut inbox) = gated(task(), &gate);
+            let node = cluster.node(&format!("n{attempt}"), artifact).await;
+            let (slot, told) = next(&mut inbox).await;
+            assert_eq!(told, attempt);
+            slots.push(slot);
+            node.shutdown().await;
+        }
+        gate.add_permits(1000);
+        let (artifact, mut inbox) = gated(task(), &gate);
+        let node = cluster.node("last", artifact).await;
+        let (later, attempt) = next(&mut inbox).await;
+        node.shutdown().await;
+        assert!(
+            slots.iter().all(|slot| *slot == slots[0]) && later > slots[0] && attempt == 1,
+            "{slots:?} {later}"
+        );
+        let cluster_name = ClusterName::new(&cluster.name).unwrap();
+        let history = history::latest(&cluster.db, &cluster_name, &t(), 1000).await.unwrap();
+        let given_up = history.last().unwrap();
+        assert_eq!(given_up.outcome.as_deref(), Some("interrupted"));
+        assert!(given_up.error.as_ref().unwrap().contains("attempt 3 was interrupted"), "{given_up:?}");
+        let trail = audit::latest(&cluster.db, &cluster_name, 1000).await.unwrap();
+        assert!(trail.iter().any(|event| event.event.kind == "gave-up"), "{trail:?}");
+    })
+    .await;
+}
+
 /// Fails on its first three attempts, whoever makes them.
 fn failing(
     send: mpsc::UnboundedSender<Seen>,

@@ -111,6 +111,7 @@ macro_rules! conformance {
             schema::the_script_makes_the_whole_schema,
             schema::a_fence_needs_the_tables,
             schema::a_target_comes_from_a_connection,
+            schema::clusters_of_one_schema_do_not_meet,
             schema::columns_are_added_while_nodes_run,
             schema::a_prepared_schema_needs_no_right_to_change_it,
         );

@@ -114,6 +114,10 @@ pub async fn a_target_comes_from_a_connection(bed: Bed) {
 
 /// A node that runs one job, and the leases that it gets.
 async fn worker(url: &str, bed: &Bed, id: &str) -> Result<(Node, UnboundedReceiver<Lease>), Error> {
+    worker_of(url, bed.cluster.as_str(), id).await
+}
+
+async fn worker_of(url: &str, cluster: &str, id: &str) -> Result<(Node, UnboundedReceiver<Lease>), Error> {
     let (send, leases) = unbounded_channel();
     let job = Lead::new("job", move |lease: Lease| {
         let send = send.clone();
@@ -123,12 +127,30 @@ async fn worker(url: &str, bed: &Bed, id: &str) -> Result<(Node, UnboundedReceiv
             Ok(())
         }
     });
-    let node = Node::builder(url).cluster(bed.cluster.as_str()).node_id(id).ttl(Duration::from_millis(1600));
+    let node = Node::builder(url).cluster(cluster).node_id(id).ttl(Duration::from_millis(1600));
     Ok((node.artifact(job?).start().await?, leases))
 }
 
 async fn next(leases: &mut UnboundedReceiver<Lease>) -> Lease {
     tokio::time::timeout(Duration::from_secs(60), leases.recv()).await.unwrap().unwrap()
+}
+
+/// The same artifact on nodes of the same id: each cluster has its own lease, progress, desired state and audit trail.
+pub async fn clusters_of_one_schema_do_not_meet(bed: Bed) {
+    let other = format!("{}-other", bed.cluster);
+    let (a, mut on_a) = worker(&bed.url, &bed, "n").await.unwrap();
+    let (b, mut on_b) = worker_of(&bed.url, &other, "n").await.unwrap();
+    let (first, second) = (next(&mut on_a).await, next(&mut on_b).await);
+    first.save("at", "a").await.unwrap();
+    second.save("at", "b").await.unwrap();
+    a.control().pause(first.artifact()).await.unwrap();
+    first.revoked().await;
+    assert!(second.is_valid() && !second.is_revoked());
+    assert_eq!(second.load("at").await.unwrap().as_deref(), Some("b"));
+    a.shutdown().await;
+    second.save("at", "c").await.unwrap();
+    assert!(second.is_valid(), "the end of a cluster's last node ends nothing in another one");
+    b.shutdown().await;
 }
 
 /// A rolling upgrade: the first new node adds columns under the old ones, which go on and are joined by others.

@@ -112,6 +112,17 @@ impl Server {
             self.version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
     }
+
+    /// The product, if this release can carry leases.
+    fn check(&self) -> Result<&'static str, StoreError> {
+        let (name, (major, minor)) =
+            if self.is_mariadb() { ("MariaDB", (10, 11)) } else { ("MySQL", (8, 0)) };
+        if self.release() >= (major, minor) {
+            return Ok(name);
+        }
+        let message = format!("{name} {} is too old; leasehold needs {major}.{minor} or newer", self.version);
+        Err(StoreError::new(ErrorKind::Invalid, "inspect", message))
+    }
 }
 
 async fn refuse_read_only(connection: &mut MySqlConnection) -> Result<Server, StoreError> {
@@ -129,51 +140,64 @@ async fn refuse_read_only(connection: &mut MySqlConnection) -> Result<Server, St
     Ok(Server { version: row.try_get(0).map_err(column)? })
 }
 
+/// What a server is told that decides whether it can carry leases.
+#[derive(Clone, Debug)]
+struct Settings {
+    logs: bool,
+    binlog_format: String,
+    flush_at_commit: i64,
+    database: Option<String>,
+}
+
+impl Settings {
+    async fn read(connection: &mut MySqlConnection) -> Result<Self, StoreError> {
+        let column = |e| StoreError::sqlx(BACKEND, "inspect", &e);
+        let sql = "select cast(@@global.log_bin as signed), cast(@@session.binlog_format as char), \
+                   cast(@@global.innodb_flush_log_at_trx_commit as signed), database()";
+        let row = sqlx::query(sql).fetch_one(connection).await.map_err(column)?;
+        Ok(Self {
+            logs: row.try_get::<i64, _>(0).map_err(column)? != 0,
+            binlog_format: row.try_get(1).map_err(column)?,
+            flush_at_commit: row.try_get(2).map_err(column)?,
+            database: row.try_get(3).map_err(column)?,
+        })
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let refuse = |kind, message: &str| Err(StoreError::new(kind, "inspect", message));
+        if self.logs && self.binlog_format.eq_ignore_ascii_case("statement") {
+            return refuse(
+                ErrorKind::Invalid,
+                "binlog_format is STATEMENT: the server then refuses writes at READ COMMITTED, which leasehold needs; set \
+                 binlog_format = ROW or MIXED",
+            );
+        }
+        // At 2 a crash of the machine loses commits, and shows as another life of the server: nobody is granted anything then.
+        if self.flush_at_commit == 0 {
+            return refuse(
+                ErrorKind::NotDurable,
+                "innodb_flush_log_at_trx_commit is 0: the server acknowledges commits that a crash loses, and with them leases; \
+                 set it to 1",
+            );
+        }
+        if self.database.is_none() {
+            return refuse(
+                ErrorKind::Invalid,
+                "the URL names no database; it looks like mysql://user:password@host:3306/database",
+            );
+        }
+        Ok(())
+    }
+}
+
 pub(super) async fn inspect(options: MySqlConnectOptions) -> Result<Findings, StoreError> {
-    let column = |e| StoreError::sqlx(BACKEND, "inspect", &e);
-    let refuse = |kind, message: String| Err(StoreError::new(kind, "inspect", message));
     let mut connection = probe(&options).await?;
     let server = refuse_read_only(&mut connection).await?;
-    let (name, oldest) = if server.is_mariadb() { ("MariaDB", (10, 11)) } else { ("MySQL", (8, 0)) };
-    if server.release() < oldest {
-        let (major, minor) = oldest;
-        let version = &server.version;
-        return refuse(
-            ErrorKind::Invalid,
-            format!("{name} {version} is too old; leasehold needs {major}.{minor} or newer"),
-        );
-    }
-    let sql = "select cast(@@global.log_bin as signed), cast(@@session.binlog_format as char), \
-               cast(@@global.innodb_flush_log_at_trx_commit as signed), database()";
-    let row = sqlx::query(sql).fetch_one(&mut connection).await.map_err(column)?;
-    let (logs, format): (i64, String) = (row.try_get(0).map_err(column)?, row.try_get(1).map_err(column)?);
-    if logs != 0 && format.eq_ignore_ascii_case("statement") {
-        return refuse(
-            ErrorKind::Invalid,
-            "binlog_format is STATEMENT: the server then refuses writes at READ COMMITTED, which leasehold needs; set \
-             binlog_format = ROW or MIXED"
-                .to_owned(),
-        );
-    }
-    // At 2 a crash of the machine loses commits, and shows as another life of the server: nobody is granted anything then.
-    if row.try_get::<i64, _>(2).map_err(column)? == 0 {
-        return refuse(
-            ErrorKind::NotDurable,
-            "innodb_flush_log_at_trx_commit is 0: the server acknowledges commits that a crash loses, and with them leases; set \
-             it to 1"
-                .to_owned(),
-        );
-    }
-    if row.try_get::<Option<String>, _>(3).map_err(column)?.is_none() {
-        return refuse(
-            ErrorKind::Invalid,
-            "the URL names no database; it looks like mysql://user:password@host:3306/database".to_owned(),
-        );
-    }
+    let name = server.check()?;
+    Settings::read(&mut connection).await?.check()?;
     let _ = connection.close().await;
     Ok(Findings { server: format!("{name} {}", server.version) })
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,5 +211,27 @@ mod tests {
         assert_eq!(of("10.11.19-MariaDB-0+deb12u1"), (true, (10, 11)));
         assert_eq!(of("8.0.15"), (false, (8, 0)));
         assert_eq!(of("8.4.3-commercial"), (false, (8, 4)));
+    }
+
+    #[test]
+    fn what_cannot_carry_leases_is_refused_with_the_remedy() {
+        let version = |version: &str| Server { version: version.to_owned() }.check();
+        assert_eq!(version("11.4.2-MariaDB").unwrap(), "MariaDB");
+        assert!(version("10.6.18-MariaDB").unwrap_err().to_string().contains("10.11 or newer"));
+        assert!(version("5.7.44").unwrap_err().to_string().contains("8.0 or newer"));
+
+        let good = Settings {
+            logs: true,
+            binlog_format: "MIXED".to_owned(),
+            flush_at_commit: 1,
+            database: Some("orders".to_owned()),
+        };
+        good.check().unwrap();
+        let refused = |settings: Settings| settings.check().unwrap_err().to_string();
+        let format = || "STATEMENT".to_owned();
+        assert!(refused(Settings { binlog_format: format(), ..good.clone() }).contains("ROW or MIXED"));
+        Settings { logs: false, binlog_format: format(), ..good.clone() }.check().unwrap();
+        assert!(refused(Settings { flush_at_commit: 0, ..good.clone() }).contains("set it to 1"));
+        assert!(refused(Settings { database: None, ..good }).contains("mysql://"));
     }
 }
