@@ -9,8 +9,8 @@ use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager, async_trai
 
 use crate::dialect::{Dialect, dialect};
 use crate::error::MigrateError;
-use crate::m0001_tables;
 use crate::schema::{MIGRATIONS, SchemaState, VERSIONS, state};
+use crate::{m0001_tables, m0002_inbox};
 
 /// The migrations, for programs that run them among their own. Alone it takes no lock: [`up`] does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_tables::Tables)]
+        vec![Box::new(m0001_tables::Tables), Box::new(m0002_inbox::Inbox)]
     }
 
     fn migration_table_name() -> DynIden {
@@ -97,7 +97,10 @@ async fn apply(txn: &DatabaseTransaction, dialect: &Dialect) -> Result<SchemaSta
 /// # Errors
 /// When leasehold has no schema for `backend`.
 pub fn statements(backend: DbBackend) -> Result<Vec<(&'static str, &'static str)>, MigrateError> {
-    Ok(vec![(m0001_tables::NAME, m0001_tables::sql(backend)?)])
+    Ok(vec![
+        (m0001_tables::NAME, m0001_tables::sql(backend)?),
+        (m0002_inbox::NAME, m0002_inbox::sql(backend)?),
+    ])
 }
 
 /// One script that makes the whole schema in an empty database and notes every migration as applied.

@@ -6,7 +6,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, Statement};
 
 use crate::dialect::dialect;
 use crate::error::MigrateError;
-use crate::m0001_tables;
+use crate::{m0001_tables, m0002_inbox};
 
 /// The table of applied migrations.
 pub(crate) const VERSIONS: &str = "leasehold_migration";
@@ -15,82 +15,85 @@ pub(crate) const VERSIONS: &str = "leasehold_migration";
 pub(crate) type Table = (&'static str, &'static [&'static str]);
 
 /// The migrations of this program, oldest first, each with the tables it makes and their columns.
-pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[(
-    m0001_tables::NAME,
-    &[
-        (
-            "leasehold_cluster",
-            &[
-                "name",
-                "revision",
-                "term",
-                "leader",
-                "incarnation",
-                "epoch",
-                "max_ttl_ms",
-                "formed",
-                "min_program",
-            ],
-        ),
-        (
-            "leasehold_node",
-            &[
-                "session",
-                "cluster",
-                "node_id",
-                "beat",
-                "pass",
-                "ttl_ms",
-                "labels",
-                "deployment",
-                "draining",
-                "evicted",
-                "version",
-                "joined_at",
-            ],
-        ),
-        ("leasehold_lease", &["cluster", "artifact", "holder", "token"]),
-        (
-            "leasehold_artifact",
-            &[
-                "cluster",
-                "name",
-                "kind",
-                "desired",
-                "placement",
-                "fingerprint",
-                "preferred",
-                "target",
-                "last_error",
-                "changed_at",
-            ],
-        ),
-        ("leasehold_deployment", &["cluster", "hash", "artifact", "kind", "fingerprint", "placement"]),
-        ("leasehold_command", &["id", "cluster", "artifact", "verb", "args", "by_whom", "reason", "at"]),
-        ("leasehold_keepout", &["cluster", "artifact", "session", "failures", "until_beat", "error"]),
-        ("leasehold_exclusion", &["cluster", "node_id", "by_whom", "reason", "at"]),
-        ("leasehold_checkpoint", &["cluster", "artifact", "key", "token", "value", "updated_at"]),
-        (
-            "leasehold_firing",
-            &[
-                "cluster",
-                "artifact",
-                "slot",
-                "command",
-                "ordinal",
-                "token",
-                "attempt",
-                "node",
-                "claimed_at",
-                "due",
-                "finished_at",
-                "outcome",
-                "error",
-            ],
-        ),
-        ("leasehold_event", &["id", "cluster", "at", "kind", "node", "artifact", "token", "detail"]),
-    ],
-)];
+pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[
+    (
+        m0001_tables::NAME,
+        &[
+            (
+                "leasehold_cluster",
+                &[
+                    "name",
+                    "revision",
+                    "term",
+                    "leader",
+                    "incarnation",
+                    "epoch",
+                    "max_ttl_ms",
+                    "formed",
+                    "min_program",
+                ],
+            ),
+            (
+                "leasehold_node",
+                &[
+                    "session",
+                    "cluster",
+                    "node_id",
+                    "beat",
+                    "pass",
+                    "ttl_ms",
+                    "labels",
+                    "deployment",
+                    "draining",
+                    "evicted",
+                    "version",
+                    "joined_at",
+                ],
+            ),
+            ("leasehold_lease", &["cluster", "artifact", "holder", "token"]),
+            (
+                "leasehold_artifact",
+                &[
+                    "cluster",
+                    "name",
+                    "kind",
+                    "desired",
+                    "placement",
+                    "fingerprint",
+                    "preferred",
+                    "target",
+                    "last_error",
+                    "changed_at",
+                ],
+            ),
+            ("leasehold_deployment", &["cluster", "hash", "artifact", "kind", "fingerprint", "placement"]),
+            ("leasehold_command", &["id", "cluster", "artifact", "verb", "args", "by_whom", "reason", "at"]),
+            ("leasehold_keepout", &["cluster", "artifact", "session", "failures", "until_beat", "error"]),
+            ("leasehold_exclusion", &["cluster", "node_id", "by_whom", "reason", "at"]),
+            ("leasehold_checkpoint", &["cluster", "artifact", "key", "token", "value", "updated_at"]),
+            (
+                "leasehold_firing",
+                &[
+                    "cluster",
+                    "artifact",
+                    "slot",
+                    "command",
+                    "ordinal",
+                    "token",
+                    "attempt",
+                    "node",
+                    "claimed_at",
+                    "due",
+                    "finished_at",
+                    "outcome",
+                    "error",
+                ],
+            ),
+            ("leasehold_event", &["id", "cluster", "at", "kind", "node", "artifact", "token", "detail"]),
+        ],
+    ),
+    (m0002_inbox::NAME, &[("leasehold_inbox", &["cluster", "inbox", "id", "token", "seen_at"])]),
+];
 
 /// What a database has of the schema.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use leasehold_testkit::proxy::FaultProxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::common::PATIENCE;
@@ -139,27 +140,16 @@ impl Broker {
         listed.iter().filter_map(name).filter(|name| name.starts_with("leasehold")).collect()
     }
 
-    /// Cuts off the connections of leasehold; how many there were.
-    pub async fn cut(&self) -> usize {
-        let listed = admin(
-            "GET",
-            &format!("/api/vhosts/{}/connections?columns=name,client_properties.connection_name", self.vhost),
-            "",
-        )
-        .await;
-        let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
-        let mut cut = 0;
-        for connection in &listed {
-            if connection["client_properties"]["connection_name"]
-                .as_str()
-                .is_some_and(|name| name.starts_with("leasehold"))
-            {
-                let name = connection["name"].as_str().unwrap().replace(' ', "%20").replace('>', "%3E");
-                admin("DELETE", &format!("/api/connections/{name}"), "").await;
-                cut += 1;
+    /// Waits until the management page shows so many, which is some seconds late.
+    pub async fn until_connections(&self, count: usize) {
+        let looking = async {
+            while self.connections().await.len() != count {
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
+        };
+        if tokio::time::timeout(PATIENCE, looking).await.is_err() {
+            panic!("not {count}, but {:?}", self.connections().await);
         }
-        cut
     }
 
     /// Consumer tags as the management page shows them, which is some seconds late, when there are any.
@@ -179,6 +169,16 @@ impl Broker {
         let listed = admin("GET", &format!("/api/consumers/{}", self.vhost), "").await;
         let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
         listed.iter().filter_map(|consumer| consumer["consumer_tag"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// A proxy in front of the server, and the URL by it.
+    pub async fn proxy(&self) -> (FaultProxy, String) {
+        let (login, rest) = self.url.split_once('@').unwrap();
+        let (server, vhost) = rest.split_once('/').unwrap();
+        let server = tokio::net::lookup_host(server).await.unwrap().next().unwrap();
+        let proxy = FaultProxy::start(server).await.unwrap();
+        let url = format!("{login}@{}/{vhost}", proxy.address());
+        (proxy, url)
     }
 
     pub async fn end(self) {

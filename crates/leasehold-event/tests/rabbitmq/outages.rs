@@ -6,6 +6,7 @@ use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_core::status::Condition;
 use leasehold_event::rabbitmq::RabbitMq;
+use leasehold_testkit::proxy::Fault;
 
 use crate::broker::Broker;
 use crate::common::{Cluster, Gate, condition, impaired, next};
@@ -14,24 +15,45 @@ use crate::common::{Cluster, Gate, condition, impaired, next};
 async fn a_hundred_outages_leave_one_connection_and_one_consumer() {
     let (broker, cluster) = (Broker::new("classic").await, Cluster::new());
     let (gate, mut saw) = Gate::new(10_000);
-    let endpoint = RabbitMq::consume("orders-in", broker.url.as_str(), "in").unwrap();
+    let (proxy, url) = broker.proxy().await;
+    let endpoint = RabbitMq::consume("orders-in", url, "in").unwrap();
     let node = cluster
         .node("a", endpoint.handler(move |message: Message, lease: Lease| gate.clone().pass(message, lease)))
         .await;
-    broker.until("in", (0, 1)).await;
-    let mut cut = 0;
-    while cut < 100 {
-        cut += broker.cut().await;
-        // The endpoint may be between two connections.
-        broker.put(&cut.to_string()).await;
-        next(&mut saw).await;
-    }
     condition(&node, Condition::is_working).await;
+    for outage in 0..100 {
+        proxy.set(Fault::Refuse);
+        condition(&node, |shown| !shown.is_working()).await;
+        proxy.set(Fault::None);
+        condition(&node, Condition::is_working).await;
+        broker.put(&outage.to_string()).await;
+        while next(&mut saw).await.0 != outage.to_string() {}
+    }
     broker.until("in", (0, 1)).await;
-    assert_eq!(broker.connections().await.len(), 1, "{:?}", broker.connections().await);
+    broker.until_connections(1).await;
     node.shutdown().await;
     broker.until("in", (0, 0)).await;
-    assert!(broker.connections().await.is_empty());
+    broker.until_connections(0).await;
+    broker.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_falls_silent_is_left_after_the_heartbeat() {
+    let (broker, cluster) = (Broker::new("classic").await, Cluster::new());
+    let (gate, mut saw) = Gate::new(100);
+    let (proxy, url) = broker.proxy().await;
+    let endpoint = RabbitMq::consume("orders-in", url, "in").unwrap().timeout(Duration::from_secs(1));
+    let node = cluster
+        .node("a", endpoint.handler(move |message: Message, lease: Lease| gate.clone().pass(message, lease)))
+        .await;
+    condition(&node, Condition::is_working).await;
+    proxy.set(Fault::BlackHole);
+    condition(&node, |shown| !shown.is_working()).await;
+    proxy.set(Fault::None);
+    condition(&node, Condition::is_working).await;
+    broker.put("back").await;
+    assert_eq!(next(&mut saw).await.0, "back");
+    node.shutdown().await;
     broker.end().await;
 }
 
@@ -59,7 +81,8 @@ async fn what_was_in_flight_when_the_connection_broke_comes_again_after_it_has_e
     let (broker, cluster) = (Broker::new("classic").await, Cluster::new());
     let (gate, mut saw) = Gate::new(0);
     let passing = gate.clone();
-    let endpoint = RabbitMq::consume("orders-in", broker.url.as_str(), "in").unwrap();
+    let (proxy, url) = broker.proxy().await;
+    let endpoint = RabbitMq::consume("orders-in", url, "in").unwrap();
     let node = cluster
         .node(
             "a",
@@ -69,10 +92,9 @@ async fn what_was_in_flight_when_the_connection_broke_comes_again_after_it_has_e
     broker.put("1").await;
     broker.put("2").await;
     assert_eq!(next(&mut saw).await, ("1".to_owned(), 1));
-    while broker.cut().await == 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    condition(&node, |shown| !impaired(shown).is_empty()).await;
+    proxy.set(Fault::Refuse);
+    condition(&node, |shown| !shown.is_working()).await;
+    proxy.set(Fault::None);
     condition(&node, Condition::is_working).await;
     assert!(saw.try_recv().is_err(), "the first one is under way still");
     gate.permits.add_permits(10);
