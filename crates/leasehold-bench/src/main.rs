@@ -5,6 +5,8 @@
 //! misses its bound is printed as such.
 #![allow(clippy::print_stdout, reason = "a program that talks to people")]
 
+#[cfg(feature = "brokers")]
+mod consumers;
 mod counters;
 mod failover;
 mod fences;
@@ -42,7 +44,11 @@ enum Suite {
     Fences,
     /// 1,000 tasks that fire each second on one node.
     Tasks,
-    /// One after the other.
+    /// Consumers of the RabbitMQ at `--broker`; needs the feature `brokers`.
+    Rabbitmq,
+    /// Consumers of the Kafka at `--broker`; needs the feature `brokers`.
+    Kafka,
+    /// One after the other, but those of brokers.
     All,
 }
 
@@ -55,6 +61,8 @@ impl Suite {
             Self::Starved => "starved",
             Self::Fences => "fences",
             Self::Tasks => "tasks",
+            Self::Rabbitmq => "rabbitmq",
+            Self::Kafka => "kafka",
             Self::All => "all",
         }
     }
@@ -68,6 +76,9 @@ struct Options {
     /// A SQLite file in a temporary folder unless given.
     #[arg(long, value_name = "URL")]
     database: Option<String>,
+    /// The broker of `rabbitmq`, as amqp://user:password@host:port/vhost, or of `kafka`, as host:port.
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
     /// Where to write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -95,6 +106,10 @@ fn main() -> Result<()> {
     if std::env::args().nth(1).as_deref() == Some("replica") {
         return replica::main();
     }
+    #[cfg(feature = "brokers")]
+    if std::env::args().nth(1).as_deref() == Some("consumer") {
+        return consumers::member::main();
+    }
     let options = Options::parse();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -116,6 +131,13 @@ async fn run(options: &Options) -> Result<()> {
             Suite::MassMove => mass_move::measure(&server, options, &mut report).await,
             Suite::Starved => starved::measure(&server, options.seconds, &mut report).await,
             Suite::Tasks => tasks::measure(&server, &mut report).await,
+            #[cfg(feature = "brokers")]
+            Suite::Rabbitmq | Suite::Kafka => consumers::measure(&server, options, &mut report).await,
+            #[cfg(not(feature = "brokers"))]
+            Suite::Rabbitmq | Suite::Kafka => Err(anyhow::anyhow!(
+                "built without brokers: add --features brokers (broker {:?})",
+                options.broker
+            )),
             Suite::Fences | Suite::All => fences::measure(&server, &mut report).await,
         }
         .with_context(|| format!("suite {}", suite.name()))?;
