@@ -12,7 +12,7 @@ use super::broker::Broker;
 use crate::line::now;
 
 /// How many handlers at once.
-pub(super) const AT_ONCE: usize = 16;
+pub(super) const AT_ONCE: usize = 32;
 /// What is here unacknowledged at most: the defaults.
 pub(super) fn in_flight(broker: &Broker) -> usize {
     match broker {

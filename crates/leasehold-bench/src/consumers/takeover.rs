@@ -19,7 +19,7 @@ const TTL: Duration = Duration::from_secs(2);
 const KEYS: u32 = 64;
 /// Between two messages: some 500 a second, so that many are under way at any moment.
 const EVERY: Duration = Duration::from_millis(2);
-const WORK: Duration = Duration::from_millis(5);
+const WORK: Duration = Duration::from_millis(25);
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 /// Publishes until it is told to end, and then tells how many of each key.

@@ -16,6 +16,8 @@ mod database;
 mod failures;
 mod lease;
 mod publishing;
+#[cfg(feature = "test-kafka-tls")]
+mod secure;
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -17,6 +17,8 @@ mod failures;
 mod lease;
 mod outages;
 mod publishing;
+#[cfg(feature = "test-rabbitmq-tls")]
+mod secure;
 
 #[path = "../common/mod.rs"]
 mod common;
