@@ -105,6 +105,8 @@ struct Run<'a, 'b, H> {
     until: Option<i64>,
     /// What was due then is no overlap: nothing was under way.
     backlog: i64,
+    /// When the next slot is due, for this progress.
+    ahead: Option<(Progress, i64)>,
     trim_at: i64,
 }
 
@@ -120,12 +122,26 @@ where
         until: Option<i64>,
     ) -> Self {
         let now = executor.now();
-        Self { executor, timetable, progress, until, backlog: now, trim_at: now.saturating_add(TRIM_AFTER) }
+        let (backlog, trim_at) = (now, now.saturating_add(TRIM_AFTER));
+        Self { executor, timetable, progress, until, backlog, ahead: None, trim_at }
     }
 
     fn now(&self) -> i64 {
         let now = self.executor.now();
         self.until.map_or(now, |until| now.min(until))
+    }
+
+    /// What to do at `now`. When a thousand tasks wake in one millisecond, the last of them waits for all searches of a
+    /// calendar: what was found before the pause is not searched for again.
+    fn step(&self, now: i64) -> Step {
+        let (misfire, threshold) = (self.executor.config.misfire, self.executor.config.threshold);
+        let ahead = self.ahead.filter(|(progress, due)| {
+            *progress == self.progress && (0..millis(threshold)).contains(&(now - due))
+        });
+        match ahead.and_then(|(_, due)| self.timetable.slot_of(due)) {
+            Some(slot) => Step::Claim(slot),
+            None => self.timetable.step(self.progress, misfire, threshold, now),
+        }
     }
 
     fn capacity(&self) -> usize {
@@ -156,8 +172,7 @@ where
                     continue;
                 }
                 let now = self.now();
-                let (misfire, threshold) = (executor.config.misfire, executor.config.threshold);
-                match self.timetable.step(self.progress, misfire, threshold, now) {
+                match self.step(now) {
                     Step::Claim(slot) => {
                         if under_way.is_empty() && slot > self.backlog {
                             self.backlog = now;
@@ -171,6 +186,7 @@ where
                         return Ok(Some(self.progress));
                     }
                     Step::Wait(due) => {
+                        self.ahead = Some((self.progress, due));
                         let left = u64::try_from(due.saturating_sub(now)).unwrap_or(0);
                         wait = wait.min(Duration::from_millis(left));
                     }

@@ -116,6 +116,11 @@ impl Timetable {
         slot.saturating_add_unsigned(spread)
     }
 
+    /// The slot that is due then, where that follows from it.
+    pub(crate) fn slot_of(&self, due: i64) -> Option<i64> {
+        (self.jitter == 0).then_some(due)
+    }
+
     /// The first slot later than the last claimed one.
     pub(crate) fn next(&self, progress: Progress) -> Option<i64> {
         let Progress { last, completed, fired, .. } = progress;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use leasehold_core::Error;
 use leasehold_core::lease::Lease;
 use leasehold_core::store::{StoreError, statement};
@@ -26,7 +27,9 @@ const GATHER: Duration = Duration::from_millis(1);
 /// For how long completions let claims go first: a handler waits for its claim, nobody for a completion but the next slot.
 const COURTESY: Duration = Duration::from_millis(40);
 /// How many rows go into one statement: a few milliseconds, so that the last of thousands does not wait for all.
-const MOST: usize = 500;
+const MOST: usize = 250;
+/// How many statements of a kind are under way at once: the pool has a connection or two left for everything else.
+const AT_ONCE: usize = 2;
 
 /// Parameters: 1 cluster, 2 session, 3 rows as JSON. Returns `artifact`, `token`, `slot`, `command` and `attempt`: of each
 /// row whose lease is held, and of each that was claimed once more with its attempt.
@@ -162,35 +165,55 @@ impl Queue {
             while after.as_ref().is_some_and(|after| after.state().sending) && now.elapsed() < COURTESY {
                 tokio::time::sleep(GATHER).await;
             }
-            let batch: Vec<Waiting> = {
-                let mut state = self.state();
-                if state.waiting.is_empty() {
-                    state.sending = false;
-                    return;
+            // What comes meanwhile waits for the next gap.
+            let Some(mut waiting) = self.waiting() else { return };
+            let mut under_way = FuturesUnordered::new();
+            loop {
+                while waiting > 0 && under_way.len() < AT_ONCE {
+                    let batch = self.take(waiting.min(MOST));
+                    waiting -= batch.len();
+                    under_way.push(write(&lease, text, batch));
                 }
-                state.last = Some(Instant::now());
-                let many = state.waiting.len().min(MOST);
-                state.waiting.drain(..many).collect()
-            };
-            let (rows, answers): (Vec<Row>, Vec<_>) =
-                batch.into_iter().map(|waiting| (waiting.row, waiting.answer)).unzip();
-            let written = written(&lease, text, &rows).await;
-            for (row, answer) in rows.iter().zip(answers) {
-                let told = match &written {
-                    Ok(written) => {
-                        Ok(written.get(&row.id()).map_or(Answer::LeftOut, |attempt| Answer::Held(*attempt)))
-                    }
-                    Err(error) => Err(error.clone()),
-                };
-                // Its run may be over.
-                let _ = answer.send(told);
+                if under_way.next().await.is_none() {
+                    break;
+                }
             }
         }
+    }
+
+    /// How many rows wait. None do, and nobody sends any more: nothing.
+    fn waiting(&self) -> Option<usize> {
+        let mut state = self.state();
+        state.sending = !state.waiting.is_empty();
+        state.sending.then_some(state.waiting.len())
+    }
+
+    fn take(&self, many: usize) -> Vec<Waiting> {
+        let mut state = self.state();
+        state.last = Some(Instant::now());
+        state.waiting.drain(..many).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing between lock and unlock panics half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes rows in one statement, and answers whoever waits for them.
+async fn write(lease: &Lease, text: &'static str, batch: Vec<Waiting>) {
+    let (rows, answers): (Vec<Row>, Vec<_>) =
+        batch.into_iter().map(|waiting| (waiting.row, waiting.answer)).unzip();
+    let written = written(lease, text, &rows).await;
+    for (row, answer) in rows.iter().zip(answers) {
+        let told = match &written {
+            Ok(written) => {
+                Ok(written.get(&row.id()).map_or(Answer::LeftOut, |attempt| Answer::Held(*attempt)))
+            }
+            Err(error) => Err(error.clone()),
+        };
+        // Its run may be over.
+        let _ = answer.send(told);
     }
 }
 
