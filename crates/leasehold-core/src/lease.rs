@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Instant};
 use crate::common::Common;
+use crate::control::Control;
 use crate::error::{Error, LeaseLost};
 use crate::keeper::Reporter;
 use crate::name::ArtifactName;
@@ -20,7 +21,7 @@ use crate::protocol::action::Revocation;
 use crate::schedule_clock::ScheduleClock;
 use crate::status::Condition;
 use crate::store::audit::{self, AuditEvent};
-use crate::store::{LeaseKey, StoreError, checkpoint, fence};
+use crate::store::{LeaseKey, StoreError, Target, checkpoint, fence};
 use crate::transaction;
 
 /// That a run is asked to end.
@@ -292,6 +293,24 @@ impl Lease {
         });
         // The runtime shuts down.
         let _ = write.await;
+    }
+
+    /// Asks the cluster to pause this artifact, as [`Control::pause`] does: for what no other node can do better. Somebody
+    /// resumes it. The run is revoked soon after.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the lease is lost. Errors of the database.
+    pub async fn pause_artifact(&self, reason: impl Into<String>) -> Result<(), Error> {
+        self.check()?;
+        let (work, key, reason) = (self.0.work.clone(), self.0.key.clone(), reason.into());
+        // On a task of its own: what is half-way when this is dropped costs no connection.
+        let pause = tokio::spawn(async move {
+            let target = Target::from_connection(&work).await?;
+            let control =
+                Control::new(target, key.cluster).by(format!("{} itself", key.artifact)).reason(reason);
+            control.pause(&key.artifact).await
+        });
+        transaction::joined(pause).await?
     }
 
     /// Says how what this run works with is doing, for [`Node::status`](crate::node::Node::status). It is shown until it

@@ -38,7 +38,7 @@ pub struct Settings {
 ///
 /// # Errors
 /// The lease is lost; the source has failed for good; a message stopped the endpoint, because its handler or the policy
-/// asked for that.
+/// asked for that: then the artifact is paused in the whole cluster, until somebody resumes it.
 pub async fn run(
     source: &mut dyn Source,
     handler: SharedHandler,
@@ -79,7 +79,13 @@ impl Driver<'_> {
         }
         self.drain().await?;
         match self.stopped {
-            Some(why) => Err(ArtifactError::message(why)),
+            Some(why) => {
+                // Another node, or this one a moment later, would stop at the same message.
+                if let Err(error) = self.lease.pause_artifact(why.as_str()).await {
+                    tracing::warn!(artifact = %self.lease.artifact(), %error, "could not be paused");
+                }
+                Err(ArtifactError::message(why))
+            }
             None => Ok(()),
         }
     }
@@ -149,8 +155,8 @@ impl Driver<'_> {
         }
         if let Verdict::Stop(why) = self.engine.finish(ticket, outcome, BootClock.now()) {
             let text = format!(
-                "stopped by a message that was not handled: {why}; it stays where it is: mend what it needs, or give the \
-                 endpoint a dead-letter destination and let it reject"
+                "stopped by a message that was not handled: {why}; it stays where it is, and the endpoint is paused: mend what \
+                 it needs, or give the endpoint a dead-letter destination, and resume it"
             );
             self.stopped.get_or_insert(text);
         }

@@ -12,6 +12,8 @@ use super::config::Key;
 
 /// How often a message was handed over before it was put back, in its headers.
 pub(super) const ATTEMPTS: &str = "x-leasehold-attempts";
+/// Where the broker notes which queues a message was dead-lettered from, why and how often.
+const DEATHS: &str = "x-death";
 /// Where quorum queues count deliveries.
 const DELIVERIES: &str = "x-delivery-count";
 
@@ -31,7 +33,7 @@ impl Native {
 /// The message that a delivery brings. `source` is the queue.
 pub(crate) fn message(delivery: Delivery, key: &Key, source: &Arc<str>) -> Message {
     let Delivery { exchange, routing_key, redelivered, properties, data, .. } = delivery;
-    let attempt = attempt(&properties, redelivered);
+    let attempt = attempt(&properties, redelivered, source);
     let headers = properties.headers().as_ref().map(headers).unwrap_or_default();
     let text = |text: &str| Bytes::copy_from_slice(text.as_bytes());
     let key = match key {
@@ -61,12 +63,29 @@ pub(crate) fn message(delivery: Delivery, key: &Key, source: &Arc<str>) -> Messa
     Message::new(parts, attempt)
 }
 
-/// Which attempt it is, as far as the broker tells: what we noted when we put it back, and its deliveries since.
-fn attempt(properties: &BasicProperties, redelivered: bool) -> u32 {
-    let number = |name| properties.headers().as_ref()?.inner().get(name).and_then(number);
-    let noted = number(ATTEMPTS).unwrap_or(0);
-    let since = number(DELIVERIES).unwrap_or(i64::from(redelivered)).max(i64::from(redelivered));
+/// Which attempt it is, as far as the broker tells: what we noted when we put it back, or how often it was dead-lettered
+/// from this queue and came back by a topology of the user's; and its deliveries since.
+fn attempt(properties: &BasicProperties, redelivered: bool, queue: &str) -> u32 {
+    let header = |name| properties.headers().as_ref()?.inner().get(name);
+    let noted = header(ATTEMPTS)
+        .and_then(number)
+        .unwrap_or(0)
+        .max(header(DEATHS).map_or(0, |deaths| died(deaths, queue)));
+    let since = header(DELIVERIES).and_then(number).unwrap_or(0).max(i64::from(redelivered));
     u32::try_from(noted.saturating_add(since).saturating_add(1)).unwrap_or(u32::MAX)
+}
+
+/// How often it was rejected from this queue, by the broker's record.
+fn died(deaths: &AMQPValue, queue: &str) -> i64 {
+    let AMQPValue::FieldArray(deaths) = deaths else { return 0 };
+    let of = |death: &AMQPValue| {
+        let AMQPValue::FieldTable(death) = death else { return None };
+        let is = |name: &str, wanted: &[u8]| matches!(death.inner().get(name), Some(AMQPValue::LongString(text)) if text.as_bytes() == wanted);
+        let rejected =
+            is("queue", queue.as_bytes()) && (is("reason", b"rejected") || is("reason", b"delivery_limit"));
+        rejected.then(|| death.inner().get("count").and_then(number)).flatten()
+    };
+    deaths.as_slice().iter().filter_map(of).sum()
 }
 
 fn number(value: &AMQPValue) -> Option<i64> {
@@ -156,4 +175,43 @@ fn without_expiration(properties: &BasicProperties) -> BasicProperties {
         kept = kept.with_app_id(value.clone());
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::FieldArray;
+
+    use super::*;
+
+    fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
+        let mut table = FieldTable::default();
+        for (name, value) in entries {
+            table.insert((*name).into(), value.clone());
+        }
+        table
+    }
+
+    fn attempt_of(entries: &[(&str, AMQPValue)], redelivered: bool) -> u32 {
+        attempt(&BasicProperties::default().with_headers(table(entries)), redelivered, "in")
+    }
+
+    #[test]
+    fn attempts_are_what_was_noted_or_died_and_the_deliveries_since() {
+        assert_eq!(attempt_of(&[], false), 1);
+        assert_eq!(attempt_of(&[], true), 2);
+        assert_eq!(attempt_of(&[(DELIVERIES, AMQPValue::LongLongInt(3))], true), 4);
+        let noted = (ATTEMPTS, AMQPValue::LongLongInt(5));
+        assert_eq!(attempt_of(&[noted.clone()], false), 6);
+        assert_eq!(attempt_of(&[noted, (DELIVERIES, AMQPValue::LongInt(1))], true), 7);
+        let death = |queue: &str, reason: &str, count| {
+            let text = |text: &str| AMQPValue::LongString(text.into());
+            let entries =
+                [("queue", text(queue)), ("reason", text(reason)), ("count", AMQPValue::LongLongInt(count))];
+            AMQPValue::FieldTable(table(&entries))
+        };
+        let mut deaths = FieldArray::default();
+        deaths.push(death("in", "rejected", 2));
+        deaths.push(death("in.wait", "expired", 2));
+        assert_eq!(attempt_of(&[(DEATHS, AMQPValue::FieldArray(deaths))], false), 3);
+    }
 }

@@ -137,6 +137,12 @@ async fn without_a_dead_letter_destination_a_rejected_message_stops_the_endpoint
         status.wait_for(|status| status.errors.values().any(|error| error.contains("no order at all")));
     let told = tokio::time::timeout(crate::common::PATIENCE, told).await.unwrap().unwrap().errors.clone();
     assert!(told.values().next().unwrap().contains("dead-letter destination"), "{told:?}");
+    node.wait(|status| status.running.is_empty()).await.unwrap();
+    let overview = node.control().overview().await.unwrap();
+    assert!(
+        format!("{overview:?}").contains("Paused"),
+        "nobody else stops at the same message: {overview:?}"
+    );
     node.shutdown().await;
     broker.until("in", (1, 0)).await;
     broker.end().await;
