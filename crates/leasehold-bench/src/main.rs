@@ -82,7 +82,7 @@ struct Options {
     /// Where to write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Kills per scenario.
+    /// Kills per scenario; 0 leaves the scenarios of the brokers' suites out.
     #[arg(long, default_value_t = 30)]
     kills: usize,
     /// The sessions' ttl in seconds; may be given several times.

@@ -26,14 +26,13 @@ pub(crate) async fn measure(server: &Server, options: &Options, report: &mut Rep
         "this suite needs --broker: amqp://user:password@host:port/vhost for rabbitmq, host:port for kafka",
     )?;
     let broker = Broker::new(broker)?;
-    if options.seconds != 1 {
-        throughput::measure(server, &broker, report).await?;
+    throughput::measure(server, &broker, report).await?;
+    if options.kills == 0 {
+        report.note("--kills 0: throughput only");
+        return Ok(());
     }
     takeover::kills(server, &broker, options.kills, report).await?;
     takeover::polite(server, &broker, options.kills, report).await?;
     takeover::frozen(server, &broker, report).await?;
-    if options.seconds == 1 {
-        return Ok(());
-    }
     memory::measure(server, &broker, report).await
 }

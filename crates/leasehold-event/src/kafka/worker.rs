@@ -248,10 +248,6 @@ impl<'a> Client<'a> {
             return false;
         }
         let most = self.shared.config.max_in_flight;
-        if self.shared.book().open() >= most {
-            // What is handled and not committed is no reason to wait for handlers.
-            self.commit_now();
-        }
         let open = self.shared.book().open();
         if open >= most {
             let now = BootClock.now();
@@ -305,7 +301,8 @@ impl<'a> Client<'a> {
     fn commit(&mut self) {
         let config = &self.shared.config;
         let due = BootClock.now().since(self.committed_at) >= config.commit;
-        if due || self.shared.book().uncommitted() > config.max_in_flight / 2 {
+        // Not each time that there is no room: a commit is a round trip, whatever it tells.
+        if due || self.shared.book().uncommitted() >= (config.max_in_flight / 2).max(1) {
             self.commit_now();
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lapin::BasicProperties;
 use lapin::message::Delivery;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use leasehold_core::bytes::Bytes;
 use leasehold_core::message::{Message, MessageId, Parts};
 
@@ -19,8 +19,8 @@ const DELIVERIES: &str = "x-delivery-count";
 
 /// What of a delivery is needed to publish it again as it was.
 pub(crate) struct Native {
-    pub(crate) exchange: Arc<str>,
-    pub(crate) routing_key: Arc<str>,
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
     pub(crate) properties: BasicProperties,
 }
 
@@ -47,8 +47,7 @@ pub(crate) fn message(delivery: Delivery, key: &Key, source: &Arc<str>) -> Messa
         Some(id) => MessageId::Text(id.as_str().into()),
         None => MessageId::Unknown,
     };
-    let native =
-        Native { exchange: exchange.as_str().into(), routing_key: routing_key.as_str().into(), properties };
+    let native = Native { exchange, routing_key, properties };
     let content_type = native.properties.content_type().as_ref().map(|kind| kind.as_str().into());
     let parts = Parts {
         id,
@@ -116,7 +115,7 @@ fn headers(table: &FieldTable) -> Vec<(Arc<str>, Bytes)> {
         })
     };
     let read = |(name, known): (&_, _)| {
-        let name: &lapin::types::ShortString = name;
+        let name: &ShortString = name;
         Some((name.as_str().into(), value(known)?))
     };
     table.inner().iter().filter_map(read).collect()

@@ -146,7 +146,7 @@ impl Handler for RabbitMqPublisher {
                 return Err(error.into());
             }
         };
-        let came = Native::of(&message).map(|native| &*native.routing_key);
+        let came = Native::of(&message).map(|native| native.routing_key.as_str());
         let key = self.routing_key.as_deref().or(came).unwrap_or_default();
         let body = message.body().map_or(&[][..], |body| body);
         let properties = properties(&message, &lease);

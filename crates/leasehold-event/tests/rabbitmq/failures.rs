@@ -135,7 +135,8 @@ async fn without_a_dead_letter_destination_a_rejected_message_stops_the_endpoint
     let mut status = node.status();
     let told =
         status.wait_for(|status| status.errors.values().any(|error| error.contains("no order at all")));
-    let told = tokio::time::timeout(crate::common::PATIENCE, told).await.unwrap().unwrap().errors.clone();
+    let told =
+        tokio::time::timeout(crate::common::PATIENCE, told).await.unwrap().unwrap().errors.as_ref().clone();
     assert!(told.values().next().unwrap().contains("dead-letter destination"), "{told:?}");
     node.wait(|status| status.running.is_empty()).await.unwrap();
     let overview = node.control().overview().await.unwrap();
