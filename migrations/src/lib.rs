@@ -7,6 +7,7 @@
 mod dialect;
 mod error;
 mod m0001_tables;
+mod m0002_inbox;
 mod m0003_messages;
 mod run;
 mod schema;

@@ -6,7 +6,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, Statement};
 
 use crate::dialect::dialect;
 use crate::error::MigrateError;
-use crate::{m0001_tables, m0003_messages};
+use crate::{m0001_tables, m0002_inbox, m0003_messages};
 
 /// The table of applied migrations.
 pub(crate) const VERSIONS: &str = "leasehold_migration";
@@ -92,6 +92,7 @@ pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[
             ("leasehold_event", &["id", "cluster", "at", "kind", "node", "artifact", "token", "detail"]),
         ],
     ),
+    (m0002_inbox::NAME, &[("leasehold_inbox", &["cluster", "inbox", "id", "token", "seen_at"])]),
     (
         m0003_messages::NAME,
         &[

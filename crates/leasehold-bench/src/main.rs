@@ -5,6 +5,8 @@
 //! misses its bound is printed as such.
 #![allow(clippy::print_stdout, reason = "a program that talks to people")]
 
+#[cfg(feature = "brokers")]
+mod consumers;
 mod counters;
 mod failover;
 mod fences;
@@ -46,7 +48,11 @@ enum Suite {
     Tasks,
     /// Messages appended to a store, and forwarded from it, against bare loops.
     Store,
-    /// One after the other.
+    /// Consumers of the RabbitMQ at `--broker`; needs the feature `brokers`.
+    Rabbitmq,
+    /// Consumers of the Kafka at `--broker`; needs the feature `brokers`.
+    Kafka,
+    /// One after the other, but those of brokers.
     All,
 }
 
@@ -60,6 +66,8 @@ impl Suite {
             Self::Fences => "fences",
             Self::Tasks => "tasks",
             Self::Store => "store",
+            Self::Rabbitmq => "rabbitmq",
+            Self::Kafka => "kafka",
             Self::All => "all",
         }
     }
@@ -73,10 +81,13 @@ struct Options {
     /// A SQLite file in a temporary folder unless given.
     #[arg(long, value_name = "URL")]
     database: Option<String>,
+    /// The broker of `rabbitmq`, as amqp://user:password@host:port/vhost, or of `kafka`, as host:port.
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
     /// Where to write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Kills per scenario.
+    /// Kills per scenario; 0 leaves the scenarios of the brokers' suites out.
     #[arg(long, default_value_t = 30)]
     kills: usize,
     /// The sessions' ttl in seconds; may be given several times.
@@ -105,6 +116,10 @@ fn main() -> Result<()> {
     }
     if std::env::args().nth(1).as_deref() == Some("forwarder") {
         return store::forwarder();
+    }
+    #[cfg(feature = "brokers")]
+    if std::env::args().nth(1).as_deref() == Some("consumer") {
+        return consumers::member::main();
     }
     let options = Options::parse();
     tokio::runtime::Builder::new_multi_thread()
@@ -136,6 +151,13 @@ async fn run(options: &Options) -> Result<()> {
             Suite::Starved => starved::measure(&server, options.seconds, &mut report).await,
             Suite::Tasks => tasks::measure(&server, &mut report).await,
             Suite::Store => store::measure(&server, options, &mut report).await,
+            #[cfg(feature = "brokers")]
+            Suite::Rabbitmq | Suite::Kafka => consumers::measure(&server, options, &mut report).await,
+            #[cfg(not(feature = "brokers"))]
+            Suite::Rabbitmq | Suite::Kafka => Err(anyhow::anyhow!(
+                "built without brokers: add --features brokers (broker {:?})",
+                options.broker
+            )),
             Suite::Fences | Suite::All => fences::measure(&server, &mut report).await,
         }
         .with_context(|| format!("suite {}", suite.name()))?;

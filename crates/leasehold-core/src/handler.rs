@@ -96,7 +96,7 @@ pub enum Failure {
     Unavailable(Option<Duration>),
     /// No further attempt can help: it goes where the policy puts what has failed for good.
     Reject,
-    /// Nothing can be handled any more: the endpoint stops, and the message stays where it is.
+    /// Nothing can be handled any more: the endpoint is paused until somebody resumes it, and the message stays where it is.
     Fatal,
 }
 

@@ -21,7 +21,7 @@ use crate::protocol::action::Revocation;
 use crate::schedule_clock::ScheduleClock;
 use crate::status::Condition;
 use crate::store::audit::{self, AuditEvent};
-use crate::store::{LeaseKey, StoreError, checkpoint, fence};
+use crate::store::{LeaseKey, StoreError, Target, checkpoint, fence};
 use crate::transaction;
 
 /// That a run is asked to end.
@@ -45,7 +45,7 @@ struct Shared {
     revocation: OnceLock<(Revocation, Instant)>,
     command: watch::Sender<i64>,
     reporter: Reporter,
-    control: Control,
+    ttl: Duration,
 }
 
 /// The right of one session to run one artifact. Clones are the same lease.
@@ -65,7 +65,7 @@ impl Lease {
         schedule: ScheduleClock,
         work: DatabaseConnection,
         reporter: Reporter,
-        control: Control,
+        ttl: Duration,
     ) -> Self {
         Self(Arc::new(Shared {
             key,
@@ -78,7 +78,7 @@ impl Lease {
             revocation: OnceLock::new(),
             command: watch::Sender::new(0),
             reporter,
-            control,
+            ttl,
         }))
     }
 
@@ -123,6 +123,11 @@ impl Lease {
             return Duration::ZERO;
         }
         self.0.common.trust.until().since(self.0.clock.now())
+    }
+
+    /// How long the session lives in the eyes of others after a renewal: what takes about as long as a failover.
+    pub fn ttl(&self) -> Duration {
+        self.0.ttl
     }
 
     /// Resolves when the run is asked to end. Cancellation safe.
@@ -290,9 +295,22 @@ impl Lease {
         let _ = write.await;
     }
 
-    /// What operators do with the cluster, in the name of this node: an artifact that must not go on can pause itself.
-    pub fn control(&self) -> &Control {
-        &self.0.control
+    /// Asks the cluster to pause this artifact, as [`Control::pause`] does: for what no other node can do better. Somebody
+    /// resumes it. The run is revoked soon after.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the lease is lost. Errors of the database.
+    pub async fn pause_artifact(&self, reason: impl Into<String>) -> Result<(), Error> {
+        self.check()?;
+        let (work, key, reason) = (self.0.work.clone(), self.0.key.clone(), reason.into());
+        // On a task of its own: what is half-way when this is dropped costs no connection.
+        let pause = tokio::spawn(async move {
+            let target = Target::from_connection(&work).await?;
+            let control =
+                Control::new(target, key.cluster).by(format!("{} itself", key.artifact)).reason(reason);
+            control.pause(&key.artifact).await
+        });
+        transaction::joined(pause).await?
     }
 
     /// Says how what this run works with is doing, for [`Node::status`](crate::node::Node::status). It is shown until it

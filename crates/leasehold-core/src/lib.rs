@@ -9,6 +9,7 @@
 //! | [`lead`] | an async function that runs on one replica |
 //! | [`message`], [`handler`] | one message and what is done with it, for all plugins that handle messages |
 //! | [`dispatch`] | brings messages to handlers: order, retries, drain, acknowledgement |
+//! | [`inbox`] | each message takes effect once, by its id |
 //! | [`secret`], [`duration`], [`backoff`] | what configurations are made of; growing pauses |
 //! | [`resolver`] | which node runs what: pure policies |
 //! | [`status`] | what a node shows of itself |
@@ -30,6 +31,7 @@ pub mod dispatch;
 pub mod duration;
 pub mod error;
 pub mod handler;
+pub mod inbox;
 mod keeper;
 pub mod lead;
 pub mod lease;

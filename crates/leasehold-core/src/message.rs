@@ -1,5 +1,6 @@
 //! What a handler gets: one message, wherever it came from.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +37,16 @@ impl Progress {
         Arc::new(Self { key, value, recorded: AtomicBool::new(false) })
     }
 
+    /// The name of the checkpoint.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What is written there.
+    pub fn value(&self) -> u64 {
+        self.value
+    }
+
     /// Whether a handler has written it in a transaction of its own. That this was committed is not known.
     pub fn is_recorded(&self) -> bool {
         self.recorded.load(Ordering::Acquire)
@@ -43,7 +54,6 @@ impl Progress {
 }
 
 /// What a message is made of.
-#[derive(Debug)]
 pub struct Parts {
     /// What identifies it.
     pub id: MessageId,
@@ -59,7 +69,12 @@ pub struct Parts {
     pub source: Arc<str>,
     /// Where the next holder goes on, if that is kept in the database.
     pub progress: Option<Arc<Progress>>,
+    /// What its source knows of it besides, for settling it.
+    pub native: Option<Native>,
 }
+
+/// What only the source of a message understands.
+pub type Native = Box<dyn Any + Send + Sync>;
 
 /// One message. Clones are cheap and share everything.
 #[derive(Clone)]
@@ -182,7 +197,10 @@ mod tests {
         let headers = vec![header("a", "1"), header("b", "2"), header("a", "3")];
         let body = Some(Bytes::from_static(b"secret"));
         let source = "orders/3".into();
-        Message::new(Parts { id, key: None, headers, content_type: None, body, source, progress: None }, 0)
+        Message::new(
+            Parts { id, key: None, headers, content_type: None, body, source, progress: None, native: None },
+            0,
+        )
     }
 
     #[test]

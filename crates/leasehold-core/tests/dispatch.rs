@@ -52,6 +52,7 @@ impl Queue {
             body: None,
             source: "queue".into(),
             progress: None,
+            native: None,
         };
         self.broker().waiting.push_back((lane, position, Message::new(parts, attempt)));
         self.changed.notify_waiters();
@@ -89,7 +90,8 @@ impl Source for Consumer {
                 events.extend(broker.lost.take().map(Event::Lost));
                 let count = room.min(broker.waiting.len());
                 for (lane, position, message) in broker.waiting.drain(..count) {
-                    events.push(Event::Message(Fetched { lane, position, due: None, message }));
+                    let key = message.key().cloned();
+                    events.push(Event::Message(Fetched { lane, position, key, due: None, message }));
                 }
             }
             if !events.is_empty() {

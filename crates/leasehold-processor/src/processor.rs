@@ -263,7 +263,7 @@ impl Processor {
     async fn deactivate(&self, lease: &Lease, why: &str) -> Result<(), ArtifactError> {
         lease.report(Condition::Impaired(why.into()));
         tracing::error!(artifact = %self.config.name, why, "the processor deactivates itself");
-        lease.control().clone().reason(why).pause(&self.config.name).await?;
+        lease.pause_artifact(why).await?;
         if let Some(told) = &self.on_deactivate {
             told(why);
         }

@@ -31,9 +31,12 @@
 //! | `mysql` | MariaDB 10.11 and newer, MySQL 8 |
 //! | `task` (default) | scheduled tasks |
 //! | `processor` | message stores, and processors that forward from them |
+//! | `rabbitmq` | consumers of RabbitMQ queues |
+//! | `kafka` | consumers of Kafka topics; `kafka-ssl` for TLS and SCRAM, by the system's OpenSSL |
 
 pub use leasehold_core::{
-    Error, LeaseLost, artifact, clock, control, lead, lease, name, node, resolver, status, store, timing,
+    Error, LeaseLost, artifact, bytes, clock, control, dispatch, handler, lead, lease, message, name, node,
+    resolver, secret, status, store, timing,
 };
 
 /// The protocol's vocabulary: sessions, tokens, desired states.
@@ -51,17 +54,28 @@ pub use leasehold_processor as processor;
 #[cfg(feature = "task")]
 pub use leasehold_task as task;
 
+/// Event inbound endpoints: RabbitMQ and Kafka.
+#[cfg(any(feature = "rabbitmq", feature = "kafka"))]
+pub use leasehold_event as event;
+
 /// What most programs need.
 pub mod prelude {
     pub use leasehold_core::Error;
     pub use leasehold_core::artifact::{Artifact, ArtifactError};
+    pub use leasehold_core::dispatch::{Order, RetryPolicy};
+    pub use leasehold_core::handler::{Handler, HandlerError, HandlerExt};
     pub use leasehold_core::lead::Lead;
     pub use leasehold_core::lease::Lease;
+    pub use leasehold_core::message::Message;
     pub use leasehold_core::name::{ArtifactKind, ArtifactName};
     pub use leasehold_core::node::Node;
     pub use leasehold_core::protocol::placement::Placement;
+    #[cfg(feature = "kafka")]
+    pub use leasehold_event::kafka::{Kafka, Offsets};
+    #[cfg(feature = "rabbitmq")]
+    pub use leasehold_event::rabbitmq::RabbitMq;
     #[cfg(feature = "processor")]
-    pub use leasehold_processor::{Forward, Order, Outgoing, Processor, SqlStore};
+    pub use leasehold_processor::{Forward, Outgoing, Processor, SqlStore};
     #[cfg(feature = "task")]
     pub use leasehold_task::{Firing, Interruption, Misfire, Overlap, Retry, Task};
 }

@@ -38,20 +38,23 @@ pub struct Settings {
 ///
 /// # Errors
 /// The lease is lost; the source has failed for good; a message stopped the endpoint, because its handler or the policy
-/// asked for that.
+/// asked for that: then the artifact is paused in the whole cluster, until somebody resumes it.
 pub async fn run(
     source: &mut dyn Source,
     handler: SharedHandler,
     lease: &Lease,
     settings: Settings,
 ) -> Result<(), ArtifactError> {
-    match run_until_stopped(source, handler, lease, settings).await? {
-        None => Ok(()),
-        Some(why) => Err(ArtifactError::message(format!(
-            "stopped by a message that was not handled: {why}; it stays where it is: mend what it needs, or give the endpoint a \
-             dead-letter destination and let it reject"
-        ))),
+    let Some(why) = run_until_stopped(source, handler, lease, settings).await? else { return Ok(()) };
+    let why = format!(
+        "stopped by a message that was not handled: {why}; it stays where it is, and the endpoint is paused: mend what it needs, \
+         or give the endpoint a dead-letter destination, and resume it"
+    );
+    // Another node, or this one a moment later, would stop at the same message.
+    if let Err(error) = lease.pause_artifact(why.as_str()).await {
+        tracing::warn!(artifact = %lease.artifact(), %error, "could not be paused");
     }
+    Err(ArtifactError::message(why))
 }
 
 /// The same, for those who do something about it when a message stops the endpoint: then it tells why.
@@ -162,8 +165,8 @@ impl Driver<'_> {
         for event in self.events.drain(..) {
             match event {
                 Event::Lost(lane) => self.engine.lose(lane),
-                Event::Message(Fetched { lane, position, due, message }) => {
-                    let (key, attempts) = (message.key().cloned(), message.attempt() - 1);
+                Event::Message(Fetched { lane, position, key, due, message }) => {
+                    let attempts = message.attempt() - 1;
                     self.engine.admit(Entry { lane, position, key, attempts, due }, message);
                 }
             }

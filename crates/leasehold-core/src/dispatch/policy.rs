@@ -31,7 +31,7 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Then {
-    /// The endpoint stops, and the message stays where it is.
+    /// The endpoint is paused in the whole cluster until somebody resumes it, and the message stays where it is.
     #[default]
     Stop,
     /// It goes to the endpoint's dead-letter destination, with the reason.

@@ -1,6 +1,7 @@
 //! Where messages come from, as the driver sees it.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::engine::LaneId;
 use super::settlement::Settlement;
@@ -24,6 +25,8 @@ pub struct Fetched {
     pub lane: LaneId,
     /// Its place in its lane, higher than those before.
     pub position: u64,
+    /// What its order goes by under [`Order::PerKey`](super::Order::PerKey).
+    pub key: Option<Bytes>,
     /// It is not handed over before.
     pub due: Option<Instant>,
     /// The message.

@@ -17,7 +17,6 @@ use self::supervisor::Supervisor;
 use self::trail::Trail;
 use crate::artifact::SharedArtifact;
 use crate::clock::{Clock, Instant};
-use crate::control::Control;
 use crate::error::Error;
 use crate::name::{ArtifactName, ClusterName, NodeId};
 use crate::protocol::action::Outcome;
@@ -126,13 +125,13 @@ impl Keeper {
         let node: NodeId = config.node.clone();
         let schedule = ScheduleClock::new(Arc::clone(&clock));
         let pulse = Pulse::new(runtime.clone(), config.timings.stall, setup.yield_when_stalled);
-        let control = Control::new(target.clone(), cluster.clone()).by(node.as_str());
         let lane = Arc::new(Lane::new(target, cluster.clone(), Arc::clone(&clock)));
         let patience = config.timings.patience();
         let links = Links::new(Arc::clone(&lane), inputs.clone(), patience);
         let trail = Trail::new(lane, node, Arc::clone(&clock), patience);
+        let (given, ttl) = (Arc::clone(&clock), config.timings.ttl);
         let supervisor =
-            Supervisor::new(control, runtime, Arc::clone(&clock), schedule.clone(), work, artifacts, inputs);
+            Supervisor::new(cluster, runtime, given, schedule.clone(), work, artifacts, inputs, ttl);
         let status = publish.borrow().clone();
         let machine = Machine::new(Arc::new(config), deployment);
         Self {

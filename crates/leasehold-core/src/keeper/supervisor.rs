@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::DatabaseConnection;
 use tokio::runtime::Handle;
@@ -13,9 +14,8 @@ use super::{Input, Reporter};
 use crate::artifact::SharedArtifact;
 use crate::clock::{Clock, Instant};
 use crate::common::Common;
-use crate::control::Control;
 use crate::lease::Lease;
-use crate::name::ArtifactName;
+use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::action::{Outcome, Revocation};
 use crate::protocol::{SessionId, Token};
 use crate::schedule_clock::ScheduleClock;
@@ -28,13 +28,14 @@ struct Run {
 
 /// The runs of a node.
 pub(super) struct Supervisor {
-    control: Control,
+    cluster: ClusterName,
     runtime: Handle,
     clock: Arc<dyn Clock>,
     schedule: ScheduleClock,
     work: DatabaseConnection,
     artifacts: HashMap<ArtifactName, SharedArtifact>,
     inputs: mpsc::UnboundedSender<Input>,
+    ttl: Duration,
     session: Option<(SessionId, Arc<Common>)>,
     runs: HashMap<ArtifactName, Run>,
     /// Resolves when the last run of an artifact is really gone: a future that blocks its thread cannot be dropped.
@@ -42,18 +43,20 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
+    #[expect(clippy::too_many_arguments, reason = "made in one place")]
     pub(super) fn new(
-        control: Control,
+        cluster: ClusterName,
         runtime: Handle,
         clock: Arc<dyn Clock>,
         schedule: ScheduleClock,
         work: DatabaseConnection,
         artifacts: Vec<SharedArtifact>,
         inputs: mpsc::UnboundedSender<Input>,
+        ttl: Duration,
     ) -> Self {
         let (session, runs, gone) = (None, HashMap::new(), HashMap::new());
         let artifacts = by_name(artifacts);
-        Self { control, runtime, clock, schedule, work, artifacts, inputs, session, runs, gone }
+        Self { cluster, runtime, clock, schedule, work, artifacts, inputs, ttl, session, runs, gone }
     }
 
     /// A session has begun; it is not trusted before its first renewal.
@@ -89,23 +92,12 @@ impl Supervisor {
         let (Some((session, common)), Some(artifact)) = (&self.session, self.artifacts.get(&name)) else {
             return;
         };
-        let key = LeaseKey {
-            cluster: self.control.cluster().clone(),
-            artifact: name.clone(),
-            token,
-            session: *session,
-        };
+        let key =
+            LeaseKey { cluster: self.cluster.clone(), artifact: name.clone(), token, session: *session };
         let (clock, schedule) = (Arc::clone(&self.clock), self.schedule.clone());
         let reporter = Reporter(self.inputs.clone());
-        let lease = Lease::new(
-            key,
-            Arc::clone(common),
-            clock,
-            schedule,
-            self.work.clone(),
-            reporter,
-            self.control.clone(),
-        );
+        let lease =
+            Lease::new(key, Arc::clone(common), clock, schedule, self.work.clone(), reporter, self.ttl);
         let gone = CancellationToken::new();
         let before = self.gone.insert(name.clone(), gone.clone());
         let (artifact, given) = (Arc::clone(artifact), lease.clone());

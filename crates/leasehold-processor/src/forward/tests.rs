@@ -12,6 +12,7 @@ fn message(id: &str, key: Option<&str>, headers: &[(&str, &str)]) -> Message {
         body: None,
         source: "outbox".into(),
         progress: None,
+        native: None,
     };
     Message::new(parts, 1)
 }

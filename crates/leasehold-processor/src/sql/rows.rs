@@ -1,5 +1,6 @@
 //! Rows of the tables, as values.
 
+use std::fmt;
 use std::sync::Arc;
 
 use leasehold_core::bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::error::Error;
 pub(super) type StoredId = i64;
 
 /// A message as it was read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Row {
     pub(super) id: StoredId,
     pub(super) key: Option<Arc<str>>,
@@ -23,6 +24,12 @@ pub(super) struct Row {
     pub(super) due: Option<i64>,
     pub(super) expires: Option<i64>,
     parts: Arc<Parts>,
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Row").field("id", &self.id).field("key", &self.key).finish_non_exhaustive()
+    }
 }
 
 impl Row {
@@ -42,6 +49,7 @@ impl Row {
             body: Some(body.into()),
             source: Arc::clone(&store.name),
             progress: None,
+            native: None,
         };
         Ok(Self {
             id: get(store, row, "id")?,

@@ -242,12 +242,9 @@ impl SqlSource {
             self.ids.insert(self.position, row.id);
             let wait = row.due.map(|due| due.saturating_sub(wall)).filter(|wait| *wait > 0);
             let due = wait.map(|wait| now + Duration::from_millis(wait.unsigned_abs()));
-            events.push(Event::Message(Fetched {
-                lane: 0,
-                position: self.position,
-                due,
-                message: row.message(),
-            }));
+            let (position, message) = (self.position, row.message());
+            let key = message.key().cloned();
+            events.push(Event::Message(Fetched { lane: 0, position, key, due, message }));
         }
         !events.is_empty()
     }

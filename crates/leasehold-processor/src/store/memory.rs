@@ -240,7 +240,8 @@ impl MemorySource {
             self.position += 1;
             self.held.insert(self.position, id);
             let message = received(&self.store.name, &item);
-            events.push(Event::Message(Fetched { lane: 0, position: self.position, due: item.due, message }));
+            let (position, key) = (self.position, message.key().cloned());
+            events.push(Event::Message(Fetched { lane: 0, position, key, due: item.due, message }));
         }
     }
 }
@@ -258,6 +259,7 @@ fn received(store: &Arc<str>, item: &Item) -> Message {
         body: Some(body.clone()),
         source: Arc::clone(store),
         progress: None,
+        native: None,
     };
     Message::new(parts, item.attempts + 1)
 }

@@ -25,6 +25,8 @@ pub mod file;
 #[doc(hidden)]
 pub mod leases;
 #[doc(hidden)]
+pub mod messages;
+#[doc(hidden)]
 #[cfg(feature = "mysql")]
 pub mod mysql_races;
 #[doc(hidden)]
@@ -105,6 +107,8 @@ macro_rules! conformance {
             leases::a_fence_holds_the_lease,
             leases::audits,
             leases::prefers_commands_and_forgets,
+            messages::an_inbox_remembers_what_took_effect_and_nothing_else,
+            messages::an_inbox_forgets_in_batches_what_is_old,
             schema::migrators_start_at_once,
             schema::a_newer_schema_stops_nobody,
             schema::tables_of_others_are_left_alone,

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::bed::{Bed, node};
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "cluster",
     "node",
     "lease",
@@ -26,6 +26,7 @@ const TABLES: [&str; 12] = [
     "checkpoint",
     "firing",
     "event",
+    "inbox",
     "migration",
 ];
 
@@ -113,7 +114,11 @@ pub async fn a_target_comes_from_a_connection(bed: Bed) {
 }
 
 /// A node that runs one job, and the leases that it gets.
-async fn worker(url: &str, bed: &Bed, id: &str) -> Result<(Node, UnboundedReceiver<Lease>), Error> {
+pub(super) async fn worker(
+    url: &str,
+    bed: &Bed,
+    id: &str,
+) -> Result<(Node, UnboundedReceiver<Lease>), Error> {
     worker_of(url, bed.cluster.as_str(), id).await
 }
 
@@ -131,7 +136,7 @@ async fn worker_of(url: &str, cluster: &str, id: &str) -> Result<(Node, Unbounde
     Ok((node.artifact(job?).start().await?, leases))
 }
 
-async fn next(leases: &mut UnboundedReceiver<Lease>) -> Lease {
+pub(super) async fn next(leases: &mut UnboundedReceiver<Lease>) -> Lease {
     tokio::time::timeout(Duration::from_secs(60), leases.recv()).await.unwrap().unwrap()
 }
 

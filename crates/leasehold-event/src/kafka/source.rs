@@ -1,0 +1,181 @@
+//! Brings messages of topics, and settles them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use leasehold_core::artifact::ArtifactError;
+use leasehold_core::backoff::Backoff;
+use leasehold_core::dispatch::{Action, Decision, Event, LaneId, Settlement, Source};
+use leasehold_core::lease::Lease;
+use leasehold_core::message::Message;
+use leasehold_core::status::Condition;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc, oneshot};
+
+use super::client::Access;
+use super::config::{KafkaConfig, Offsets};
+use super::convert;
+use super::producer::Producer;
+use super::state::Shared;
+use super::worker::{self, Command};
+use crate::dead;
+use crate::error::{Error, ErrorKind};
+
+/// The pauses between attempts to get rid of a dead letter.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// The messages of a consumer, which lives on a thread of its own.
+pub(super) struct Topics {
+    config: Arc<KafkaConfig>,
+    lease: Lease,
+    commands: Sender<Command>,
+    events: UnboundedReceiver<Vec<Event>>,
+    waiting: VecDeque<Event>,
+    dead_letters: Option<Producer>,
+}
+
+impl Topics {
+    /// Starts the thread.
+    pub(super) fn new(config: Arc<KafkaConfig>, lease: Lease) -> Result<Self, Error> {
+        let (tell, events) = mpsc::unbounded_channel();
+        let (commands, receiver) = std::sync::mpsc::channel();
+        let shared = Arc::new(Shared::new(Arc::clone(&config), lease.clone(), tell));
+        let sender = commands.clone();
+        std::thread::Builder::new()
+            .name(format!("leasehold-{}", config.name))
+            .spawn(move || worker::run(&shared, &sender, &receiver))
+            .map_err(|error| Error::new(ErrorKind::Other, "start the client's thread", error.to_string()))?;
+        let text = format!("waits for partitions of {} of {}", config.topics.join(", "), config.brokers);
+        lease.report(Condition::Impaired(text.into()));
+        Ok(Self { config, lease, commands, events, waiting: VecDeque::new(), dead_letters: None })
+    }
+
+    fn command(&self, command: Command) {
+        // The thread ends only when it is told to.
+        let _ = self.commands.send(command);
+    }
+
+    fn dead_letters(&mut self) -> Result<&Producer, Error> {
+        if self.dead_letters.is_none() {
+            let name = format!("leasehold-{}-{}-dead", self.lease.artifact(), self.lease.token());
+            self.dead_letters = Some(Producer::new(Access::from(&*self.config), &name)?);
+        }
+        self.dead_letters.as_ref().ok_or_else(|| Error::new(ErrorKind::Other, "produce", "no producer"))
+    }
+
+    /// Until it is there: an offset cannot move past a message that is nowhere else.
+    async fn bury(
+        &mut self,
+        decision: &Decision<Message>,
+        attempts: u32,
+        reason: &str,
+    ) -> Result<(), ArtifactError> {
+        let Some(topic) = self.config.dead_letter.clone() else { return Ok(()) };
+        let source = format!("{}/{}", decision.item.source(), decision.position);
+        let mut backoff = Backoff::new(AGAIN.0, AGAIN.1, Backoff::seed());
+        loop {
+            self.lease.check()?;
+            let why = dead::Why { lease: &self.lease, attempts, reason, source: &source };
+            let headers = convert::headers(&decision.item, why.headers());
+            let sent = match self.dead_letters() {
+                Ok(producer) => producer.send(&topic, &decision.item, headers).await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = sent else {
+                if backoff.failures() > 0 {
+                    self.lease
+                        .report(Condition::Working(format!("dead letters go to {topic:?} again").into()));
+                }
+                return Ok(());
+            };
+            self.lease
+                .report(Condition::Impaired(format!("a dead letter cannot go to its topic: {error}").into()));
+            let pause = tokio::time::sleep(backoff.next_pause());
+            if self.lease.unless_revoked(pause).await.is_err() {
+                return Err(error.into());
+            }
+        }
+    }
+
+    /// Writes progress that handlers have not written in transactions of their own.
+    async fn save(
+        &mut self,
+        settlement: &Settlement<Message>,
+        lane: LaneId,
+        mark: u64,
+    ) -> Result<(), ArtifactError> {
+        let last =
+            settlement.decisions.iter().find(|decision| decision.lane == lane && decision.position == mark);
+        let progress = last.and_then(|decision| decision.item.parts().progress.as_ref());
+        if let Some(progress) = progress.filter(|progress| !progress.is_recorded()) {
+            self.lease.save(progress.key(), progress.value()).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Source for Topics {
+    async fn fetch(&mut self, room: usize, events: &mut Vec<Event>) -> Result<(), ArtifactError> {
+        if self.waiting.is_empty() {
+            let brought = self.events.recv().await;
+            let brought = brought.ok_or_else(|| ArtifactError::message("the client's thread has ended"))?;
+            self.waiting.extend(brought);
+            while let Ok(brought) = self.events.try_recv() {
+                self.waiting.extend(brought);
+            }
+        }
+        let mut left = room;
+        while left > 0
+            && let Some(event) = self.waiting.pop_front()
+        {
+            left -= usize::from(matches!(event, Event::Message(_)));
+            events.push(event);
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
+        for decision in &settlement.decisions {
+            if let Action::DeadLetter { attempts, reason } = &decision.action {
+                self.bury(decision, *attempts, reason).await?;
+            }
+        }
+        if settlement.watermarks.is_empty() {
+            return Ok(());
+        }
+        if self.config.offsets == Offsets::InDatabase {
+            for (lane, mark) in &settlement.watermarks {
+                self.save(settlement, *lane, *mark).await?;
+            }
+        }
+        self.lease.check()?;
+        self.command(Command::Handled(settlement.watermarks.clone()));
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> Result<(), ArtifactError> {
+        self.waiting.clear();
+        self.command(Command::Stop);
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), ArtifactError> {
+        let (done, closed) = oneshot::channel();
+        self.command(Command::Close(done));
+        // What is not committed by then comes again.
+        if tokio::time::timeout(self.config.timeout, closed).await.is_err() {
+            tracing::warn!(artifact = %self.lease.artifact(), "the broker did not answer to the last commit");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Topics {
+    fn drop(&mut self) {
+        self.command(Command::Abandon);
+    }
+}

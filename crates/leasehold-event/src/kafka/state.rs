@@ -1,0 +1,173 @@
+//! What the client's thread and its callbacks share.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use leasehold_core::dispatch::Event;
+use leasehold_core::lease::Lease;
+use leasehold_core::status::Condition;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::client::Access;
+use super::config::{KafkaConfig, Offsets, Start};
+use super::shared::{Book, Commit, checkpoint};
+use crate::error::{Error, ErrorKind};
+
+/// What the thread and the client's callbacks share.
+pub(super) struct Shared {
+    pub(super) config: Arc<KafkaConfig>,
+    pub(super) access: Access,
+    pub(super) lease: Lease,
+    runtime: Handle,
+    book: Mutex<Book>,
+    events: UnboundedSender<Vec<Event>>,
+    /// Nothing is committed any more.
+    over: AtomicBool,
+    /// Why the client is of no use any more.
+    failed: Mutex<Option<Error>>,
+    /// What the client last said of an error.
+    told: Mutex<String>,
+}
+
+impl Shared {
+    pub(super) fn new(config: Arc<KafkaConfig>, lease: Lease, events: UnboundedSender<Vec<Event>>) -> Self {
+        let (access, runtime) = (Access::from(&*config), Handle::current());
+        let (book, over, failed, told) = Default::default();
+        Self { config, access, lease, runtime, book, events, over, failed, told }
+    }
+
+    /// Nothing is committed any more.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    /// Why the client is of no use any more, once.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// It cannot work at present.
+    pub(super) fn impaired(&self, error: &Error) {
+        let text = error.to_string();
+        tracing::warn!(artifact = %self.lease.artifact(), error = %text, "cannot consume; trying again");
+        self.lease.report(Condition::Impaired(text.into()));
+    }
+
+    pub(super) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fail(&self, error: Error) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    pub(super) fn explain(&self, operation: &'static str, error: &KafkaError) -> Error {
+        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        self.access.explain(operation, error, &told)
+    }
+
+    pub(super) fn bring(&self, events: Vec<Event>) {
+        if !events.is_empty() {
+            // The source was dropped: nobody wants them.
+            let _ = self.events.send(events);
+        }
+    }
+
+    /// Commits, unless the lease is lost.
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Callbacks>, commits: &[Commit]) -> Result<(), Error> {
+        if commits.is_empty() || self.over.load(Ordering::Acquire) || !self.lease.is_valid() {
+            return Ok(());
+        }
+        let committed = {
+            let mut list = TopicPartitionList::with_capacity(commits.len());
+            for (topic, partition, offset) in commits {
+                let offset = Offset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
+                // Offsets of messages are no special values.
+                let _ = list.add_partition_offset(topic, *partition, offset);
+            }
+            consumer.commit(&list, CommitMode::Sync)
+        };
+        match committed {
+            Ok(()) => {
+                self.book().committed(commits);
+                Ok(())
+            }
+            Err(error) => Err(self.explain("commit", &error)),
+        }
+    }
+
+    fn assigned(&self, consumer: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> Result<(), Error> {
+        if self.config.offsets == Offsets::InDatabase && list.count() > 0 {
+            let mut from = TopicPartitionList::with_capacity(list.count());
+            for element in list.elements() {
+                let name = checkpoint(element.topic(), element.partition());
+                let failed = |error: &dyn Display| {
+                    Error::new(ErrorKind::Other, "read offsets", format!("checkpoint {name}: {error}"))
+                };
+                let known = self.runtime.block_on(self.lease.load(&name)).map_err(|error| failed(&error))?;
+                let offset = match known {
+                    Some(text) => Offset::Offset(text.parse().map_err(|error| failed(&error))?),
+                    None if self.config.start == Start::Earliest => Offset::Beginning,
+                    None => Offset::End,
+                };
+                let added = from.add_partition_offset(element.topic(), element.partition(), offset);
+                added.map_err(|error| failed(&error))?;
+            }
+            consumer.assign(&from).map_err(|error| self.explain("assign partitions", &error))?;
+        }
+        self.works(list.count());
+        Ok(())
+    }
+
+    pub(super) fn works(&self, partitions: usize) {
+        let KafkaConfig { topics, brokers, .. } = &*self.config;
+        let group = self.config.group();
+        let text = format!(
+            "consumes {partitions} partitions of {} of {brokers}, group {group:?}",
+            topics.join(", ")
+        );
+        tracing::info!(artifact = %self.lease.artifact(), token = %self.lease.token(), "{text}");
+        self.lease.report(Condition::Working(text.into()));
+    }
+}
+
+/// The client's callbacks: called on the thread, while it polls the client or drops it.
+pub(super) struct Callbacks(pub(super) Arc<Shared>);
+
+impl ClientContext for Callbacks {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
+        tracing::debug!(artifact = %self.0.lease.artifact(), facility, text, "librdkafka");
+    }
+
+    fn error(&self, _: KafkaError, reason: &str) {
+        *self.0.told.lock().unwrap_or_else(PoisonError::into_inner) = reason.to_owned();
+    }
+}
+
+impl ConsumerContext for Callbacks {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(list) = rebalance else { return };
+        let commits = self.0.book().to_commit();
+        if let Err(error) = self.0.commit(consumer, &commits) {
+            tracing::debug!(artifact = %self.0.lease.artifact(), %error, "not committed before partitions went");
+        }
+        let gone = |element: &TopicPartitionListElem<'_>| {
+            self.0.book().revoke(element.topic(), element.partition()).map(Event::Lost)
+        };
+        self.0.bring(list.elements().iter().filter_map(gone).collect());
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Assign(list) = rebalance else { return };
+        if let Err(error) = self.0.assigned(consumer, list) {
+            self.0.fail(error);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Connections to RabbitMQ, and what its errors mean.
+
+use std::future::Future;
+use std::time::Duration;
+
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::{Connection, ConnectionProperties};
+use leasehold_core::backoff::Backoff;
+
+use super::address::Address;
+use super::config::{RECONNECT_FIRST, RECONNECT_LONGEST};
+use crate::error::{Error, ErrorKind};
+use crate::tls::{self, Tls};
+
+/// AMQP's code for an orderly end.
+const GOODBYE: u16 = 200;
+
+/// How to reach a broker.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// Who asks, for messages.
+    pub(crate) artifact: String,
+    pub(crate) address: Address,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) heartbeat: Duration,
+    pub(crate) timeout: Duration,
+}
+
+impl Route {
+    /// Connects. `name` is shown on the broker's management page.
+    pub(crate) async fn connect(&self, name: &str) -> Result<Connection, Error> {
+        const OPERATION: &str = "connect";
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let tls = self.tls().map_err(|error| Error::new(ErrorKind::Config, OPERATION, error.to_string()))?;
+        let uri = self.address.uri(self.heartbeat, self.timeout);
+        let runtime = lapin::runtime::default_runtime().map_err(|error| self.explain(OPERATION, error))?;
+        let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
+        match tokio::time::timeout(self.timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| match error.kind() {
+                // Some brokers end the connection without a word instead.
+                lapin::ErrorKind::ProtocolError(_) => Error::new(
+                    ErrorKind::Refused,
+                    OPERATION,
+                    format!(
+                        "{} refuses user {:?} or its virtual host: check user, password and vhost",
+                        self.address,
+                        self.address.user()
+                    ),
+                )
+                .caused_by(error),
+                _ => self.explain(OPERATION, error),
+            }),
+            Err(_) => Err(self.late(OPERATION)),
+        }
+    }
+
+    fn tls(&self) -> Result<OwnedTLSConfig, leasehold_core::Error> {
+        let Some(tls) = self.tls.as_ref().filter(|_| self.address.is_tls()) else {
+            return Ok(OwnedTLSConfig::default());
+        };
+        let read = |field, file: &std::path::Path| tls::read(&self.artifact, field, file);
+        let cert_chain = match &tls.ca {
+            Some(ca) => Some(String::from_utf8_lossy(&read("ca", ca)?).into_owned()),
+            None => None,
+        };
+        let identity = match (&tls.certificate, &tls.key) {
+            (Some(certificate), Some(key)) => {
+                Some(OwnedIdentity::PKCS8 { pem: read("certificate", certificate)?, key: read("key", key)? })
+            }
+            _ => None,
+        };
+        Ok(OwnedTLSConfig { identity, cert_chain })
+    }
+
+    /// Waits for an answer of the broker, and not for ever.
+    pub(crate) async fn ask<T>(
+        &self,
+        operation: &'static str,
+        asking: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(self.timeout, asking).await {
+            Ok(answer) => answer.map_err(|error| self.explain(operation, error)),
+            Err(_) => Err(self.late(operation)),
+        }
+    }
+
+    fn late(&self, operation: &'static str) -> Error {
+        Error::new(
+            ErrorKind::Timeout,
+            operation,
+            format!(
+                "{} did not answer within {:?}: is it RabbitMQ, and not overloaded?",
+                self.address, self.timeout
+            ),
+        )
+    }
+
+    /// What an error of the client means for a person.
+    pub(crate) fn explain(&self, operation: &'static str, error: lapin::Error) -> Error {
+        let (kind, remedy) = match error.kind() {
+            lapin::ErrorKind::ProtocolError(said) => match said.kind() {
+                AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => {
+                    (ErrorKind::Missing, "make it, or set declare to active")
+                }
+                AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => {
+                    (ErrorKind::Mismatch, "declare it as it is, or delete it first")
+                }
+                AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED) => {
+                    (ErrorKind::InUse, "end the other consumer")
+                }
+                AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)
+                    if said.get_message().as_str().contains("exclusive use") =>
+                {
+                    (ErrorKind::InUse, "end the other consumer, or give it another queue")
+                }
+                AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
+                    (ErrorKind::Refused, "give the user that right on the virtual host")
+                }
+                _ => (ErrorKind::Unreachable, "it is tried again"),
+            },
+            _ => (ErrorKind::Unreachable, "it is tried again"),
+        };
+        Error::new(kind, operation, format!("{}: {error}; {remedy}", self.address)).caused_by(error)
+    }
+
+    /// The pauses between attempts to connect.
+    pub(crate) fn backoff() -> Backoff {
+        Backoff::new(RECONNECT_FIRST, RECONNECT_LONGEST, Backoff::seed())
+    }
+}
+
+/// Says goodbye; a broker that does not answer is left as it is.
+pub(crate) async fn close(connection: &Connection, patience: Duration) {
+    let closing = connection.close(GOODBYE, "done".into());
+    // Whatever came of it, the connection is of no use any more.
+    let _ = tokio::time::timeout(patience, closing).await;
+}

@@ -1,0 +1,77 @@
+//! Publishing with confirms.
+
+use std::time::Duration;
+
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Channel, Confirmation};
+
+use super::link::Route;
+use crate::error::{Error, ErrorKind};
+
+/// Publishes a message and waits until the broker has it. After an error of kind [`ErrorKind::Timeout`] or
+/// [`ErrorKind::Unreachable`] the outcome is unknown.
+pub(super) async fn publish(
+    channel: &Channel,
+    route: &Route,
+    exchange: &str,
+    routing_key: &str,
+    body: &[u8],
+    properties: BasicProperties,
+) -> Result<(), Error> {
+    const OPERATION: &str = "publish";
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let publishing = async {
+        let (exchange, key) = (exchange.into(), routing_key.into());
+        channel.basic_publish(exchange, key, options, body, properties).await?.await
+    };
+    let refused = |kind, what: &str, remedy: &str| {
+        let to = if exchange.is_empty() {
+            format!("queue {routing_key:?}")
+        } else {
+            format!("exchange {exchange:?} with routing key {routing_key:?}")
+        };
+        Err(Error::new(kind, OPERATION, format!("{} {what} to {to}: {remedy}", route.address)))
+    };
+    match route.ask(OPERATION, publishing).await? {
+        Confirmation::Ack(None) => Ok(()),
+        Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => refused(
+            ErrorKind::Missing,
+            "knows no queue for what is published",
+            "make the queue or its binding",
+        ),
+        Confirmation::Nack(None) => refused(
+            ErrorKind::Unreachable,
+            "did not take what was published",
+            "the queue may be full, or its node away",
+        ),
+        Confirmation::NotRequested => {
+            refused(ErrorKind::Other, "confirms nothing that is published", "use another broker")
+        }
+    }
+}
+
+/// The shortest and the longest delay of a delay queue.
+const SHORTEST: u64 = 128;
+/// How long an unused delay queue stays after its messages have left it.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// A delay queue: its messages go on to `queue` after their time. There are few of them, because a queue lets go of its
+/// messages in order: one per power of two.
+pub(super) struct Delay {
+    pub(super) name: String,
+    pub(super) ttl_ms: i64,
+    pub(super) expires_ms: i64,
+}
+
+impl Delay {
+    pub(super) fn of(queue: &str, delay: Duration) -> Self {
+        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).clamp(SHORTEST, 1 << 40);
+        let ttl = i64::try_from(millis.next_power_of_two()).unwrap_or(i64::MAX);
+        let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            name: format!("{queue}.delay.{ttl}"),
+            ttl_ms: ttl,
+            expires_ms: (2 * ttl).saturating_add(idle).min(i64::from(u32::MAX)),
+        }
+    }
+}
