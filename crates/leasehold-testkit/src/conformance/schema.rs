@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::bed::{Bed, node};
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 16] = [
     "cluster",
     "node",
     "lease",
@@ -27,6 +27,9 @@ const TABLES: [&str; 13] = [
     "firing",
     "event",
     "inbox",
+    "store",
+    "message",
+    "parked",
     "migration",
 ];
 
