@@ -6,11 +6,9 @@
 
 mod dialect;
 mod error;
-mod m0001_tables;
-mod m0002_inbox;
-mod m0003_messages;
 mod run;
 mod schema;
+mod steps;
 
 pub use error::MigrateError;
 pub use run::{Migrator, script, script_after, statements, up};

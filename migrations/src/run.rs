@@ -10,7 +10,7 @@ use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager, async_trai
 use crate::dialect::{Dialect, dialect};
 use crate::error::MigrateError;
 use crate::schema::{MIGRATIONS, SchemaState, VERSIONS, state};
-use crate::{m0001_tables, m0002_inbox, m0003_messages};
+use crate::steps::STEPS;
 
 /// The migrations, for programs that run them among their own. Alone it takes no lock: [`up`] does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_tables::Tables), Box::new(m0002_inbox::Inbox), Box::new(m0003_messages::Messages)]
+        STEPS.iter().map(|step| Box::new(*step) as Box<dyn MigrationTrait>).collect()
     }
 
     fn migration_table_name() -> DynIden {
@@ -97,11 +97,7 @@ async fn apply(txn: &DatabaseTransaction, dialect: &Dialect) -> Result<SchemaSta
 /// # Errors
 /// When leasehold has no schema for `backend`.
 pub fn statements(backend: DbBackend) -> Result<Vec<(&'static str, &'static str)>, MigrateError> {
-    Ok(vec![
-        (m0001_tables::NAME, m0001_tables::sql(backend)?),
-        (m0002_inbox::NAME, m0002_inbox::sql(backend)?),
-        (m0003_messages::NAME, m0003_messages::sql(backend)?),
-    ])
+    STEPS.iter().map(|step| Ok((step.name, step.sql(backend)?))).collect()
 }
 
 /// One script that makes the whole schema in an empty database and notes every migration as applied.

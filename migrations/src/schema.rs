@@ -6,7 +6,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, Statement};
 
 use crate::dialect::dialect;
 use crate::error::MigrateError;
-use crate::{m0001_tables, m0002_inbox, m0003_messages};
+use crate::steps::{INBOX, MESSAGES, TABLES};
 
 /// The table of applied migrations.
 pub(crate) const VERSIONS: &str = "leasehold_migration";
@@ -17,7 +17,7 @@ pub(crate) type Table = (&'static str, &'static [&'static str]);
 /// The migrations of this program, oldest first, each with the tables it makes and their columns.
 pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[
     (
-        m0001_tables::NAME,
+        TABLES,
         &[
             (
                 "leasehold_cluster",
@@ -92,9 +92,9 @@ pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[
             ("leasehold_event", &["id", "cluster", "at", "kind", "node", "artifact", "token", "detail"]),
         ],
     ),
-    (m0002_inbox::NAME, &[("leasehold_inbox", &["cluster", "inbox", "id", "token", "seen_at"])]),
+    (INBOX, &[("leasehold_inbox", &["cluster", "inbox", "id", "token", "seen_at"])]),
     (
-        m0003_messages::NAME,
+        MESSAGES,
         &[
             ("leasehold_store", &["name", "cluster", "artifact", "made_at"]),
             (
