@@ -64,9 +64,9 @@ pub(super) fn run(shared: &Arc<Shared>, commands: &Sender<Command>, receiver: &R
     let mut backoff = Backoff::new(RENEW.0, RENEW.1, Backoff::seed());
     loop {
         let began = BootClock.now();
-        let asleep = Arc::new(AtomicBool::new(false));
-        let ended = match consumer(shared, commands, &asleep) {
-            Ok(consumer) => Client::new(shared, receiver, &consumer, asleep).live(),
+        let drowsy = Arc::new(AtomicBool::new(false));
+        let ended = match consumer(shared, commands, &drowsy) {
+            Ok(consumer) => Client::new(shared, receiver, &consumer, drowsy).live(),
             Err(error) => Ended::Failed(error),
         };
         let Ended::Failed(error) = ended else { return };
@@ -106,7 +106,7 @@ fn rest(receiver: &Receiver<Command>, pause: Duration) -> bool {
 fn consumer(
     shared: &Arc<Shared>,
     commands: &Sender<Command>,
-    asleep: &Arc<AtomicBool>,
+    drowsy: &Arc<AtomicBool>,
 ) -> Result<BaseConsumer<Callbacks>, Error> {
     const OPERATION: &str = "make a consumer";
     let (config, lease) = (&shared.config, &shared.lease);
@@ -116,9 +116,9 @@ fn consumer(
         .map_err(|error| Error::new(ErrorKind::Config, OPERATION, error.to_string()))?;
     let made = settings.create_with_context(Callbacks(Arc::clone(shared)));
     let mut consumer: BaseConsumer<Callbacks> = made.map_err(|error| shared.explain(OPERATION, &error))?;
-    let (waker, asleep) = (commands.clone(), Arc::clone(asleep));
+    let (waker, drowsy) = (commands.clone(), Arc::clone(drowsy));
     consumer.set_nonempty_callback(move || {
-        if asleep.swap(false, Ordering::AcqRel) {
+        if drowsy.swap(false, Ordering::AcqRel) {
             // The thread may have ended.
             let _ = waker.send(Command::Wake);
         }
@@ -133,7 +133,7 @@ struct Client<'a> {
     shared: &'a Shared,
     receiver: &'a Receiver<Command>,
     consumer: &'a BaseConsumer<Callbacks>,
-    asleep: Arc<AtomicBool>,
+    drowsy: Arc<AtomicBool>,
     committed_at: Instant,
     /// Since when nothing is brought because handlers are behind.
     full_since: Option<Instant>,
@@ -148,7 +148,7 @@ impl<'a> Client<'a> {
         shared: &'a Shared,
         receiver: &'a Receiver<Command>,
         consumer: &'a BaseConsumer<Callbacks>,
-        asleep: Arc<AtomicBool>,
+        drowsy: Arc<AtomicBool>,
     ) -> Self {
         let (committed_at, full_since, probed_at) = (BootClock.now(), None, BootClock.now());
         let (paused, stopped, impaired) = (false, false, false);
@@ -156,7 +156,7 @@ impl<'a> Client<'a> {
             shared,
             receiver,
             consumer,
-            asleep,
+            drowsy,
             committed_at,
             full_since,
             paused,
@@ -222,6 +222,8 @@ impl<'a> Client<'a> {
     fn bring(&mut self) -> bool {
         let most = self.shared.config.max_in_flight;
         let (mut events, mut empty) = (Vec::new(), 0);
+        // Before the queue is found empty: what comes between that and going to sleep wakes the thread, too.
+        self.drowsy.store(true, Ordering::Release);
         if !self.may_bring() {
             // For rebalances, errors and the client's own clock.
             if self.paused
@@ -364,10 +366,7 @@ impl<'a> Client<'a> {
     }
 
     /// Until the client or somebody else has something.
-    fn sleep(&mut self) -> Option<Command> {
-        self.asleep.store(true, Ordering::Release);
-        let woken = self.receiver.recv_timeout(IDLE).ok();
-        self.asleep.store(false, Ordering::Release);
-        woken
+    fn sleep(&self) -> Option<Command> {
+        self.receiver.recv_timeout(IDLE).ok()
     }
 }
