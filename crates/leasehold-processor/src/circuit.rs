@@ -1,9 +1,12 @@
 //! The handler behind a circuit breaker, whose state outlives its holder.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use leasehold_core::clock::{BootClock, Clock};
 use leasehold_core::handler::{Failure, Handler, HandlerError, SharedHandler};
 use leasehold_core::lease::Lease;
@@ -101,7 +104,10 @@ impl Guarded {
 #[async_trait]
 impl Handler for Guarded {
     async fn handle(&self, message: Message, lease: Lease) -> Result<(), HandlerError> {
-        let ended = self.handler.handle(message.clone(), lease.clone()).await;
+        // A panic is an outcome, too: a circuit that waits for its probe would wait for ever.
+        let handling = AssertUnwindSafe(async { self.handler.handle(message.clone(), lease.clone()).await });
+        let ended = handling.catch_unwind().await;
+        let ended = ended.unwrap_or_else(|panic| Err(HandlerError::retry(panicked(panic.as_ref()))));
         let Err(error) = ended else {
             self.tell(&lease, Ended::Works).await;
             return Ok(());
@@ -133,4 +139,10 @@ impl Handler for Guarded {
         }
         Err(error)
     }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("with a value that is not text"))
 }

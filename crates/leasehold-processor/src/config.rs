@@ -303,7 +303,14 @@ impl ProcessorConfig {
             Acknowledge::Within(lag) => lag,
             Acknowledge::Each => Duration::ZERO,
         };
-        Reading { order: self.order, attempts: self.retry.attempts, lag, poll: self.poll, keep: self.keep }
+        Reading {
+            order: self.order,
+            attempts: self.retry.attempts,
+            lag,
+            poll: self.poll,
+            read_ahead: self.read_ahead,
+            keep: self.keep,
+        }
     }
 
     /// Tells this configuration from another one.

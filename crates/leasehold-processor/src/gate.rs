@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// More than this a second is no throttle.
 pub const MAX_RATE: u32 = 1_000_000;
+/// Longer intervals are a mistake in the unit.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A window that is open for longer than this is a mistake in the unit.
 pub const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -34,13 +36,13 @@ fn one() -> u32 {
 impl Throttle {
     pub(crate) fn validate(&self) -> Result<(), String> {
         let Self { messages, per, burst } = *self;
-        if messages == 0 || per.is_zero() || messages > MAX_RATE {
+        if messages == 0 || per.is_zero() || messages > MAX_RATE || per > MAX_INTERVAL {
             return Err(format!(
                 "throttle of {messages} messages per {per:?} is out of range: give 1 to {MAX_RATE}, and a time"
             ));
         }
-        if burst == 0 {
-            return Err("throttle burst 0 would let nothing through: give 1 or more".to_owned());
+        if burst == 0 || burst > MAX_RATE {
+            return Err(format!("throttle burst {burst} is out of range: give 1 to {MAX_RATE}"));
         }
         Ok(())
     }
@@ -60,7 +62,7 @@ pub struct Sampling {
 impl Sampling {
     pub(crate) fn validate(&self) -> Result<(), String> {
         let Self { messages, every } = *self;
-        if messages == 0 || every.is_zero() {
+        if messages == 0 || every.is_zero() || every > MAX_INTERVAL {
             return Err(format!(
                 "sampling of {messages} messages every {every:?} lets nothing through: give 1 or more, and a time"
             ));

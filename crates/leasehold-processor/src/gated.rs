@@ -32,7 +32,9 @@ impl Gated {
 #[async_trait]
 impl Source for Gated {
     async fn fetch(&mut self, room: usize, events: &mut Vec<Event>) -> Result<(), ArtifactError> {
-        self.source.fetch(room, events).await
+        // What waits for the gate is not in flight: a suspect's attempt is not recorded before it can be made.
+        let held = self.held_until(BootClock.now()).is_some();
+        self.source.fetch(if held { 0 } else { room }, events).await
     }
 
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
@@ -45,12 +47,19 @@ impl Source for Gated {
         held.max(gate).max(self.source.held_until(now))
     }
 
-    fn handing_over(&mut self, message: &Message) {
-        if let Some(circuit) = &self.circuit {
-            circuit::lock(circuit).pass();
+    fn handing_over(&mut self, position: u64, message: &Message) -> Option<String> {
+        let refused = self.source.handing_over(position, message);
+        if refused.is_none() {
+            if let Some(circuit) = &self.circuit {
+                circuit::lock(circuit).pass();
+            }
+            self.gate.pass(BootClock.now());
         }
-        self.gate.pass(BootClock.now());
-        self.source.handing_over(message);
+        refused
+    }
+
+    fn together(&self) -> usize {
+        self.source.together()
     }
 
     fn postponed(&mut self, position: u64, attempts: u32, due: Instant, reason: &str) {

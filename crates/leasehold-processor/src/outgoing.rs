@@ -138,6 +138,11 @@ impl Outgoing {
         short("id", &self.id)?;
         if let Some(key) = &self.key {
             short("key", key)?;
+            if key.ends_with(' ') {
+                return Err(format!(
+                    "the key {key:?} of a message ends in a space, which MySQL does not tell from none: trim it"
+                ));
+            }
         }
         if let Some(media_type) = &self.content_type {
             short("content type", media_type)?;
@@ -190,7 +195,8 @@ impl From<&Message> for Outgoing {
         if !message.id().is_empty() {
             outgoing.id = message.id().into_owned();
         }
-        outgoing.key = message.key().map(lossy).filter(|key| !key.is_empty());
+        outgoing.key =
+            message.key().map(lossy).map(|key| key.trim_end().to_owned()).filter(|key| !key.is_empty());
         outgoing.headers = message.headers().map(|(name, value)| (name.to_owned(), lossy(value))).collect();
         outgoing.content_type = message.content_type().map(str::to_owned);
         outgoing
@@ -217,6 +223,7 @@ mod tests {
         Outgoing::text("0123456789").check(10).unwrap();
         assert!(problem(Outgoing::text("01234567890")).contains("has 11 bytes: at most 10"));
         assert!(problem(Outgoing::text("").key("")).contains("key of a message has 0 characters"));
+        assert!(problem(Outgoing::text("").key("a ")).contains("ends in a space"));
         assert!(problem(Outgoing::text("").id("x".repeat(201))).contains("201 characters"));
         assert!(problem(Outgoing::text("").header("a", "\0")).contains("NUL"));
         assert!(problem(Outgoing::text("").header("a", "x".repeat(70_000))).contains("of headers"));

@@ -13,8 +13,6 @@ use crate::handler::SharedHandler;
 use crate::lease::Lease;
 use crate::message::Message;
 
-/// Settled together at most: the fewer, the less comes again after a crash; the more, the less each costs.
-const TOGETHER: usize = 64;
 /// A longer pause is waited for in parts: timers stand still while the machine is suspended.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -109,6 +107,11 @@ impl Driver<'_> {
     /// Hands over what may be.
     async fn hand_over(&mut self) -> Result<(), ArtifactError> {
         loop {
+            if self.engine.unsettled() >= self.source.together() {
+                self.settle().await?;
+                // A handler that never waits must not keep the runtime for itself.
+                tokio::task::yield_now().await;
+            }
             let now = BootClock.now();
             self.held_until = self.source.held_until(now).filter(|until| *until > now);
             if self.held_until.is_some() {
@@ -118,14 +121,13 @@ impl Driver<'_> {
             // Between two of them: whatever came before may have taken long.
             self.lease.check()?;
             let message = if item.attempt() == attempt { item.clone() } else { item.at_attempt(attempt) };
-            self.source.handing_over(&message);
+            let position = self.engine.place(ticket).map_or(0, |(position, _)| position);
+            if let Some(reason) = self.source.handing_over(position, &message) {
+                self.engine.refuse(ticket, reason);
+                continue;
+            }
             if let Some(outcome) = self.tasks.start(ticket, message).await {
                 self.finish(ticket, outcome);
-            }
-            if self.engine.unsettled() >= TOGETHER {
-                self.settle().await?;
-                // A handler that never waits must not keep the runtime for itself.
-                tokio::task::yield_now().await;
             }
             if self.lease.is_revoked() || self.stopped.is_some() {
                 break;

@@ -285,6 +285,15 @@ impl<T: Clone> Engine<T> {
         }
     }
 
+    /// A message that was to be handed over is a dead letter instead, whatever the policy says; this was no attempt.
+    pub fn refuse(&mut self, ticket: Ticket, reason: String) {
+        let Ticket(at) = ticket;
+        let Some(slot) = self.slots.get_mut(at).and_then(Option::as_mut) else { return };
+        self.in_flight -= 1;
+        let attempts = slot.attempts.saturating_sub(1);
+        self.settle(at, Action::DeadLetter { attempts, reason });
+    }
+
     /// How many decisions wait to be settled.
     pub fn unsettled(&self) -> usize {
         self.settlement.decisions.len()

@@ -60,9 +60,16 @@ pub trait Source: Send {
         None
     }
 
-    /// A message is handed over now.
-    fn handing_over(&mut self, message: &Message) {
-        let _ = message;
+    /// The message at this position is handed over now, unless this tells why not: then it is a dead letter.
+    fn handing_over(&mut self, position: u64, message: &Message) -> Option<String> {
+        let _ = (position, message);
+        None
+    }
+
+    /// How many decisions may wait to be settled while more is handed over: the fewer, the less comes again after a crash;
+    /// the more, the less each costs.
+    fn together(&self) -> usize {
+        64
     }
 
     /// The message at this position failed. It stays here until `due`, and is then handed over again: after so many

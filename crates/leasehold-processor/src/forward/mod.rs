@@ -154,7 +154,7 @@ impl Forward {
         let Ready { client, method, url, headers, secrets, .. } = &*self.ready;
         let url = url.fill_url(message).map_err(|error| reject(error.to_string()))?;
         let url = reqwest::Url::parse(&url)
-            .map_err(|error| reject(format!("the URL {url:?} cannot be read: {error}")))?;
+            .map_err(|error| reject(format!("the URL of this message cannot be read: {error}")))?;
         let mut all = secrets.clone();
         for (name, template) in headers {
             let value = template.fill(message).map_err(|error| reject(error.to_string()))?;
@@ -182,11 +182,10 @@ impl Forward {
     }
 }
 
+/// Without the value in the error, which may be anybody's secret.
 fn header_value(what: &str, value: &str) -> Result<HeaderValue, String> {
     HeaderValue::from_str(value).map_err(|_| {
-        format!(
-            "the {what} {value:?} of this message cannot be in a header of HTTP: it has control characters"
-        )
+        format!("the {what} of this message cannot be in a header of HTTP: it has control characters")
     })
 }
 

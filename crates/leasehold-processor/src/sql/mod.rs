@@ -26,6 +26,9 @@ use crate::store::{Content, Depth, MessageStore, Parked, Reading, Waiting, Which
 use rows::get;
 use text::{ROWS, Texts, texts};
 
+/// Bodies of one statement together: MariaDB refuses statements above 16 MiB unless it is told otherwise.
+const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
+
 /// A message store in the database of the leases. Clones are the same store.
 ///
 /// Append with [`append`](SqlStore::append) inside a transaction of your own: the message is there if it commits, and not
@@ -84,11 +87,13 @@ impl SqlStore {
         }
         let mut rest = messages;
         while !rest.is_empty() {
-            let (index, rows) = ROWS
-                .into_iter()
-                .enumerate()
-                .find(|(_, rows)| *rows <= rest.len())
-                .unwrap_or((ROWS.len() - 1, 1));
+            let fits = |rows: usize| {
+                let bytes =
+                    |batch: &[Outgoing]| batch.iter().map(|message| message.body.len()).sum::<usize>();
+                rest.get(..rows).is_some_and(|batch| rows == 1 || bytes(batch) <= STATEMENT_BYTES)
+            };
+            let found = ROWS.into_iter().enumerate().find(|(_, rows)| fits(*rows));
+            let (index, rows) = found.unwrap_or((ROWS.len() - 1, 1));
             let (batch, later) = rest.split_at(rows);
             let values = batch.iter().flat_map(|message| self.row(message));
             let statement = self.texts.statement(&self.texts.insert[index], values);

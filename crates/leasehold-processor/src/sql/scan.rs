@@ -14,8 +14,11 @@ use super::rows::{Row, StoredId};
 
 /// So many messages are read at once.
 pub(super) const PAGE: usize = 500;
-/// Of one key at most so many are held: the others of a store go on though its first one does not.
-pub(super) const PER_KEY: usize = 64;
+/// Of one key at most so many are held: the others of a store go on though its first one does not. The fewer places are left,
+/// the fewer: a hundred keys that do not go on leave room for the others.
+const PER_KEY: usize = 64;
+/// Of what is left, so much may go to one key.
+const SHARE: usize = 8;
 /// So many keys at most are left out of a page by the database; the messages of more are read and passed over.
 const LEFT_OUT: usize = 1000;
 /// How far back it looks for what was committed late, in messages' ids as of so long ago.
@@ -30,8 +33,8 @@ pub(super) enum Plan {
     Key { key: Arc<str>, from: StoredId, to: StoredId },
     /// What has become due, up to this moment; of what has no key only, unless keys are of no account.
     Due { now: i64, keyed: bool },
-    /// Which messages there are between these ids, without these keys: some may have been committed late.
-    Late { after: StoredId, to: StoredId, without: Vec<Arc<str>> },
+    /// Which messages, due by now, there are between these ids, without these keys: some may have been committed late.
+    Late { after: StoredId, to: StoredId, without: Vec<Arc<str>>, now: i64 },
     /// Nothing: what was parked longer ago than so many milliseconds is deleted.
     Trim { keep: i64 },
     /// These, which were committed late.
@@ -59,6 +62,7 @@ pub(super) enum Ordering {
 #[derive(Debug)]
 pub(super) struct Scan {
     ordering: Ordering,
+    capacity: usize,
     cursor: StoredId,
     /// The last page was not full: nothing more was there.
     at_end: bool,
@@ -73,9 +77,10 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    pub(super) fn new(ordering: Ordering) -> Self {
+    pub(super) fn new(ordering: Ordering, capacity: usize) -> Self {
         Self {
             ordering,
+            capacity,
             cursor: i64::MIN,
             at_end: false,
             held: HashMap::new(),
@@ -90,7 +95,7 @@ impl Scan {
     /// What to read at `now`, by the database's clock: what the last page left open, and otherwise the next page.
     pub(super) fn plan(&self, now: i64) -> Plan {
         let free = |(key, skipped): &(&Arc<str>, &Skipped)| {
-            self.per_key.get(*key).is_none_or(|held| *held < PER_KEY / 2)
+            self.per_key.get(*key).is_none_or(|held| *held < self.per_key_most().div_ceil(2))
                 && skipped.until.is_none_or(|until| until <= now)
         };
         if let Some((key, skipped)) = self.skipped.iter().find(free) {
@@ -102,16 +107,32 @@ impl Scan {
         Plan::Page { after: self.cursor, without: self.without() }
     }
 
-    /// Where to look for what was committed late, at `now`; everywhere if `far`.
-    pub(super) fn late(&mut self, now: Instant, far: bool) -> Plan {
+    /// How much of one key may be held.
+    fn per_key_most(&self) -> usize {
+        (self.capacity.saturating_sub(self.held.len()) / SHARE).clamp(1, PER_KEY)
+    }
+
+    /// When something that was passed over becomes due, by the database's clock.
+    pub(super) fn wakes_at(&self) -> Option<i64> {
+        let skipped = self.skipped.values().filter_map(|skipped| skipped.until).min();
+        self.due.into_iter().chain(skipped).min()
+    }
+
+    /// What becomes due from now on is noted anew: it is not known whether a look that is under way has seen it.
+    pub(super) fn looks_for_due(&mut self) {
+        self.due = None;
+    }
+
+    /// Where to look for what was committed late, at `now`; everywhere if `far`; from where the last look was cut short.
+    pub(super) fn late(&mut self, now: Instant, wall: i64, far: bool, cut: Option<StoredId>) -> Plan {
         while self.passed.front().is_some_and(|(at, _)| now.since(*at) > RECENT) {
             if let Some((_, passed)) = self.passed.pop_front() {
                 self.late_from = passed;
             }
         }
         self.passed.push_back((now, self.cursor));
-        let after = if far { i64::MIN } else { self.late_from };
-        Plan::Late { after, to: self.cursor, without: self.without() }
+        let after = cut.unwrap_or(if far { i64::MIN } else { self.late_from });
+        Plan::Late { after, to: self.cursor, without: self.without(), now: wall }
     }
 
     fn without(&self) -> Vec<Arc<str>> {
@@ -161,12 +182,15 @@ impl Scan {
             }
             Plan::Due { .. } => {
                 taken.extend(rows.into_iter().filter(|row| self.hold(row)));
-                self.due = match (full, taken.is_empty()) {
+                let next = match (full, taken.is_empty()) {
                     (true, false) => Some(now),
                     // All of a page is here already: there is no hurry.
                     (true, true) => Some(now + 1000),
                     (false, _) => beyond,
                 };
+                if let Some(next) = next {
+                    self.wake_at(next);
+                }
             }
             Plan::Late { .. } | Plan::Trim { .. } => {}
             Plan::These { .. } => taken.extend(rows.into_iter().filter(|row| self.admit(row, now))),
@@ -193,7 +217,7 @@ impl Scan {
                 }
                 return false;
             }
-            if later.is_some() || held >= PER_KEY {
+            if later.is_some() || held >= self.per_key_most() {
                 self.skipped.insert(Arc::clone(key), Skipped { from: row.id, until: later });
                 return false;
             }

@@ -35,8 +35,9 @@ const LATE_SHARE: u32 = 20;
 /// How often it looks through everything, for transactions that took longer than the scan remembers.
 const FAR_EVERY: Duration = Duration::from_secs(60);
 /// How often it deletes what was parked long ago, and how much at once.
-const TRIM_EVERY: Duration = Duration::from_secs(3600);
+const TRIM_EVERY: Duration = Duration::from_secs(60);
 const TRIMMED: usize = 500;
+const EXPIRED: &str = "expired before it was delivered";
 /// Pauses while the database does not answer.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -79,6 +80,8 @@ pub(super) struct SqlSource {
     gone: HashSet<StoredId>,
     /// Committed late, and still to be read.
     late: Vec<StoredId>,
+    /// The last look for those was cut short here.
+    late_after: Option<StoredId>,
     backoff: Backoff,
     /// The database did not answer: not before.
     again_at: Option<Instant>,
@@ -89,7 +92,8 @@ pub(super) struct SqlSource {
     trim_at: Instant,
     suspects: Option<Suspects>,
     position: u64,
-    ids: HashMap<u64, StoredId>,
+    /// By position: which message, and when it expires.
+    ids: HashMap<u64, (StoredId, Option<i64>)>,
 }
 
 impl SqlSource {
@@ -104,18 +108,20 @@ impl SqlSource {
             Order::Unordered(_) => Ordering::None,
         };
         let now = BootClock.now();
-        let left = reading.order.at_once() + MOST_OUTSTANDING;
+        // Behind messages that fail, as many as are kept in memory may be older than what was in flight.
+        let left = reading.read_ahead + MOST_OUTSTANDING;
         let suspects = unclean.then(|| Suspects { left, ..Suspects::default() });
         Ok(Self {
             writer: Writer::start(store.clone(), lease.clone(), reading.lag),
             store,
             lease,
             reading,
-            scan: Scan::new(ordering),
+            scan: Scan::new(ordering, reading.read_ahead),
             page: VecDeque::new(),
             work: None,
             gone: HashSet::new(),
             late: Vec::new(),
+            late_after: None,
             again_at: None,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, Backoff::seed()),
             look_at: now,
@@ -142,11 +148,16 @@ impl SqlSource {
             return Some(again);
         }
         let plan = if !self.late.is_empty() {
-            Plan::These { ids: std::mem::take(&mut self.late) }
+            let rest = self.late.split_off(self.late.len().min(PAGE));
+            Plan::These { ids: std::mem::replace(&mut self.late, rest) }
         } else {
             let idle = self.scan.is_at_end(wall);
             if idle && now < self.look_at {
-                return Some(self.look_at);
+                let due = self
+                    .scan
+                    .wakes_at()
+                    .map(|due| now + Duration::from_millis(due.saturating_sub(wall).max(1).unsigned_abs()));
+                return Some(due.map_or(self.look_at, |due| due.min(self.look_at)));
             }
             if idle {
                 self.look_at = now + self.reading.poll;
@@ -165,14 +176,18 @@ impl SqlSource {
 
     fn next_plan(&mut self, now: Instant, wall: i64) -> Plan {
         if now < self.late_at {
-            return self.scan.plan(wall);
+            let plan = self.scan.plan(wall);
+            if let Plan::Due { .. } = plan {
+                self.scan.looks_for_due();
+            }
+            return plan;
         }
         let far = now >= self.far_at;
         if far {
             self.far_at = now + FAR_EVERY;
         }
         self.late_at = now + LATE_EVERY;
-        self.scan.late(now, far)
+        self.scan.late(now, wall, far, self.late_after.take())
     }
 
     /// Takes in what was read.
@@ -185,12 +200,17 @@ impl SqlSource {
                     self.lease.report(Condition::Working(Arc::clone(&self.store.name)));
                     self.backoff.reset();
                 }
-                if let Plan::Late { .. } = plan {
+                if let Plan::Late { .. } | Plan::These { .. } = plan {
                     self.late_at = self.late_at.max(now + took * LATE_SHARE);
                     self.far_at = self.far_at.max(now + took * LATE_SHARE);
                 }
+                if let Plan::Late { .. } = plan
+                    && ids.len() >= limit(&plan)
+                {
+                    self.late_after = ids.last().copied();
+                }
                 ids.retain(|id| !gone.contains(id) && !self.scan.holds(*id));
-                self.late = ids;
+                self.late.append(&mut ids);
                 let wall = self.wall();
                 self.page.extend(self.scan.take(&plan, rows, &gone, beyond, wall));
                 Ok(())
@@ -199,8 +219,10 @@ impl SqlSource {
                 self.lease.report(Condition::Impaired(error.to_string().into()));
                 tracing::warn!(artifact = %self.lease.artifact(), %error, "the store could not be read; again");
                 self.again_at = Some(now + self.backoff.next_pause());
-                if let Plan::These { ids } = plan {
-                    self.late = ids;
+                match plan {
+                    Plan::These { ids } => self.late.extend(ids),
+                    Plan::Due { now, .. } => self.scan.wake_at(now),
+                    _ => {}
                 }
                 Ok(())
             }
@@ -239,7 +261,7 @@ impl SqlSource {
         let (now, wall) = (BootClock.now(), self.wall());
         for row in rows {
             self.position += 1;
-            self.ids.insert(self.position, row.id);
+            self.ids.insert(self.position, (row.id, row.expires));
             let wait = row.due.map(|due| due.saturating_sub(wall)).filter(|wait| *wait > 0);
             let due = wait.map(|wait| now + Duration::from_millis(wait.unsigned_abs()));
             let (position, message) = (self.position, row.message());
@@ -264,8 +286,8 @@ impl SqlSource {
     /// Whether it is parked instead of being handed over.
     fn parks(&mut self, row: &Row) -> bool {
         let reason = if row.expires.is_some_and(|expires| expires <= self.wall()) {
-            "expired before it was delivered".to_owned()
-        } else if self.suspects.is_some() && row.attempts >= self.reading.attempts {
+            EXPIRED.to_owned()
+        } else if self.suspects.is_some() && row.is_suspect && row.attempts >= self.reading.attempts {
             format!("its handler did not survive {} attempts: the process ended", row.attempts)
         } else {
             return false;
@@ -300,6 +322,13 @@ impl SqlSource {
         let mut rows: Vec<Row> = Vec::new();
         while !alone && out + rows.len() < at_once && rows.len() < left {
             let Some(first) = self.page.front() else { break };
+            // It is not in flight before its time, and not recorded: that is another attempt's failure.
+            if first.due.is_some_and(|due| due > wall) {
+                if rows.is_empty() {
+                    return self.page.pop_front().into_iter().collect();
+                }
+                break;
+            }
             if first.is_suspect && (out > 0 || !rows.is_empty()) {
                 break;
             }
@@ -391,7 +420,7 @@ impl Source for SqlSource {
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
         let wall = self.wall();
         for decision in settlement.decisions.drain(..) {
-            let Some(id) = self.ids.remove(&decision.position) else { continue };
+            let Some((id, _)) = self.ids.remove(&decision.position) else { continue };
             self.through(id);
             let change = match decision.action {
                 Action::Acknowledge | Action::Discard { .. } => Change::Delete,
@@ -410,8 +439,17 @@ impl Source for SqlSource {
         Ok(())
     }
 
+    fn handing_over(&mut self, position: u64, _: &Message) -> Option<String> {
+        let expires = self.ids.get(&position).and_then(|(_, expires)| *expires)?;
+        (expires <= self.wall()).then(|| EXPIRED.to_owned())
+    }
+
+    fn together(&self) -> usize {
+        if self.reading.lag.is_zero() { 1 } else { 64 }
+    }
+
     fn postponed(&mut self, position: u64, attempts: u32, due: Instant, reason: &str) {
-        let Some(id) = self.ids.get(&position).copied() else { return };
+        let Some((id, _)) = self.ids.get(&position).copied() else { return };
         self.put_off(id);
         let due = self.wall().saturating_add(millis(due.since(BootClock.now())));
         self.writer.push(id, Change::PutOff { attempts, due, error: reason.to_owned(), at: At::Holder });
@@ -463,8 +501,8 @@ async fn bring(store: SqlStore, lease: Lease, plan: Plan) -> Result<Brought, Err
             beyond = first(&store, &next, "due")?;
             rows
         }
-        Plan::Late { after, to, without } => {
-            let values = [store.value(), (*after).into(), (*to).into(), most, keys(without)];
+        Plan::Late { after, to, without, now } => {
+            let values = [store.value(), (*after).into(), (*to).into(), most, keys(without), (*now).into()];
             let rows = store.asked(&lease, "look for late commits", &texts.late, values).await?;
             let ids = rows.iter().map(|row| get(&store, row, "id")).collect::<Result<_, _>>()?;
             return Ok(Brought { ids, took: BootClock.now().since(began), ..Brought::default() });

@@ -9,8 +9,9 @@ use crate::error::Error;
 /// So many rows go into one statement: three texts, so that a connection's cache of statements keeps them.
 pub(super) const ROWS: [usize; 3] = [100, 10, 1];
 
-const DELETE: &str = "delete from leasehold_message where store = ?1 and id IDS";
-const DELETE_PARKED: &str = "delete from leasehold_parked where store = ?1 and id IDS";
+/// Of MariaDB and MySQL, which would look through the whole store for a sub-select in an update or a deletion.
+const JOINED: &str = "json_table(concat('[', ?2, ']'), '$[*]' columns (n bigint path '$')) j straight_join TABLE m \
+                      on m.store = ?1 and m.id = j.n";
 const COLUMNS: &str = "id, message, order_key, headers, content_type, body, attempts, due, expires, error";
 
 /// What a database understands.
@@ -28,7 +29,7 @@ pub(super) struct Texts {
     pub(super) due_page: String,
     /// 1 store, 2 milliseconds, 3 whether keys are of no account: `due` of the next after them.
     pub(super) next_due: String,
-    /// 1 store, 2 after this id, 3 up to this id, 4 limit, 5 without these keys: `id`.
+    /// 1 store, 2 after this id, 3 up to this id, 4 limit, 5 without these keys, 6 milliseconds: `id` of what is due by then.
     pub(super) late: String,
     /// 1 store, 2 ids.
     pub(super) by_ids: String,
@@ -108,7 +109,7 @@ impl Texts {
             DbBackend::MySql => (
                 "cast(floor(unix_timestamp(sysdate(3)) * 1000) as signed)",
                 "in (select n from json_table(concat('[', {}, ']'), '$[*]' columns (n bigint path '$')) j)",
-                "in (select convert(k using utf8mb4) collate utf8mb4_bin from json_table({}, '$[*]' columns (k varchar(200) path '$')) j)",
+                "in (select convert(k using utf8mb4) collate utf8mb4_bin from json_table({}, '$[*]' columns (k varchar(200) character set utf8mb4 path '$')) j)",
                 Some("select bucket from leasehold_store_order where bucket = crc32(?1) mod 32 for update"),
             ),
             // Who writes has the only write lock.
@@ -122,6 +123,13 @@ impl Texts {
         // `ids` and `keys` are lists in one parameter: numbers with commas, and a JSON array.
         let sql = |text: &str| numbered(backend, &text.replace("NOW", now));
         let list = |text: &str, parameter: &str| sql(&text.replace("IDS", &ids.replace("{}", parameter)));
+        let gone = |table: &str| {
+            if backend == DbBackend::MySql {
+                sql(&format!("delete m from {JOINED}").replace("TABLE", table))
+            } else {
+                list(&format!("delete from {table} where store = ?1 and id IDS"), "?2")
+            }
+        };
         let columns =
             |rest: &str| format!("select {COLUMNS} from leasehold_message where store = ?1 and {rest}");
         let without = format!("(order_key is null or not order_key {})", keys.replace("{}", "?5"));
@@ -137,16 +145,22 @@ impl Texts {
                 "select min(due) as due from leasehold_message where store = ?1 and due > ?2 and (?3 = 1 or order_key is null)",
             ),
             late: sql(&format!(
-                "select id from leasehold_message where store = ?1 and id > ?2 and id <= ?3 and {without} order by id limit ?4"
+                "select id from leasehold_message where store = ?1 and id > ?2 and id <= ?3 and (due is null or due <= ?6) \
+                 and {without} order by id limit ?4"
             )),
             by_ids: list(&columns("id IDS order by id"), "?2"),
             top: sql("select max(id) as id from leasehold_message where store = ?1"),
             fenced_delete: fenced_delete(backend).map(|text| list(text, "?6")),
-            delete: list(DELETE, "?2"),
-            attempt: list(
-                "update leasehold_message set attempts = attempts + 1, error = null where store = ?1 and id IDS",
-                "?2",
-            ),
+            delete: gone("leasehold_message"),
+            attempt: if backend == DbBackend::MySql {
+                sql(&format!("update {JOINED} set m.attempts = m.attempts + 1, m.error = null")
+                    .replace("TABLE", "leasehold_message"))
+            } else {
+                list(
+                    "update leasehold_message set attempts = attempts + 1, error = null where store = ?1 and id IDS",
+                    "?2",
+                )
+            },
             put_off: sql(
                 "update leasehold_message set attempts = ?3, due = ?4, error = ?5 where store = ?1 and id = ?2",
             ),
@@ -188,10 +202,10 @@ impl Texts {
             parked_ids: sql(
                 "select id from leasehold_parked where store = ?1 and id > ?2 order by id limit ?3",
             ) + for_update,
-            replay: [list(&again("leasehold_parked"), "?2"), list(DELETE_PARKED, "?2")],
-            moved: [list(&again("leasehold_message"), "?2"), list(DELETE, "?2")],
-            purge_parked: [list(DELETE_PARKED, "?2")],
-            purge: [list(DELETE, "?2")],
+            replay: [list(&again("leasehold_parked", "null, null"), "?2"), gone("leasehold_parked")],
+            moved: [list(&again("leasehold_message", "due, expires"), "?2"), gone("leasehold_message")],
+            purge_parked: [gone("leasehold_parked")],
+            purge: [gone("leasehold_message")],
             trim: sql(match backend {
                 // It has no limit in a sub-select of the same table.
                 DbBackend::MySql => {
@@ -223,10 +237,10 @@ impl Texts {
 }
 
 /// Appended anew, with an id of its own, and the id that its sender gave it.
-fn again(table: &str) -> String {
+fn again(table: &str, times: &str) -> String {
     format!(
-        "insert into leasehold_message (store, message, order_key, headers, content_type, body, appended_at) \
-         select ?3, message, order_key, headers, content_type, body, NOW from {table} where store = ?1 and id IDS order by id"
+        "insert into leasehold_message (store, message, order_key, headers, content_type, body, due, expires, appended_at) \
+         select ?3, message, order_key, headers, content_type, body, {times}, NOW from {table} where store = ?1 and id IDS order by id"
     )
 }
 
@@ -253,20 +267,13 @@ fn insert(rows: usize) -> String {
     text
 }
 
+/// Elsewhere a deletion is one of a transaction's: MySQL's takes no shared lock on another table's row, and SQLite's returns
+/// nothing where there is nothing to delete, as if the lease were lost.
 fn fenced_delete(backend: DbBackend) -> Option<&'static str> {
-    match backend {
-        DbBackend::Postgres => Some(
-            "with f as (select 1 from leasehold_lease where cluster = ?1 and artifact = ?2 and token = ?3 and holder = ?4 for share), \
-             d as (delete from leasehold_message using f where store = ?5 and id IDS) select count(*) as held from f",
-        ),
-        // Whoever writes holds the only write lock. Nothing to delete is held, too: asked for by itself.
-        DbBackend::Sqlite => Some(
-            "delete from leasehold_message where store = ?5 and id IDS and exists (select 1 from leasehold_lease \
-             where cluster = ?1 and artifact = ?2 and token = ?3 and holder = ?4) returning 1 as held",
-        ),
-        // DELETE takes no shared lock on another table's row.
-        _ => None,
-    }
+    (backend == DbBackend::Postgres).then_some(
+        "with f as (select 1 from leasehold_lease where cluster = ?1 and artifact = ?2 and token = ?3 and holder = ?4 for share), \
+         d as (delete from leasehold_message using f where store = ?5 and id IDS) select count(*) as held from f",
+    )
 }
 
 /// As the database numbers parameters, and names its largest integer in a cast.

@@ -268,7 +268,9 @@ fn received(store: &Arc<str>, item: &Item) -> Message {
 impl Source for MemorySource {
     async fn fetch(&mut self, room: usize, events: &mut Vec<Event>) -> Result<(), ArtifactError> {
         loop {
-            self.take(room, events);
+            if room > 0 {
+                self.take(room, events);
+            }
             if !events.is_empty() {
                 return Ok(());
             }

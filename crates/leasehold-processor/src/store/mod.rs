@@ -26,6 +26,8 @@ pub struct Reading {
     pub lag: Duration,
     /// The longest time between two looks for new messages.
     pub poll: Duration,
+    /// How many messages are kept in memory at most.
+    pub read_ahead: usize,
     /// How long what was parked is kept.
     pub keep: Duration,
 }
