@@ -107,6 +107,7 @@ pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[
                     "headers",
                     "content_type",
                     "body",
+                    "ordered",
                     "attempts",
                     "due",
                     "expires",

@@ -20,6 +20,7 @@ create table if not exists leasehold_message (
     headers mediumtext not null,
     content_type varchar(200) collate utf8mb4_bin,
     body longblob not null,
+    ordered bigint not null default 0, -- 1: appends of its key followed one another
     attempts bigint not null default 0,
     due bigint, -- milliseconds since 1970: not handed over before
     expires bigint, -- milliseconds since 1970: parked afterwards

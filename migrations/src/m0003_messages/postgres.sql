@@ -14,6 +14,7 @@ create table leasehold_message (
     headers text not null default '[]',
     content_type varchar(200) collate "C",
     body bytea not null,
+    ordered bigint not null default 0, -- 1: appends of its key followed one another
     attempts bigint not null default 0,
     due bigint, -- milliseconds since 1970: not handed over before
     expires bigint, -- milliseconds since 1970: parked afterwards

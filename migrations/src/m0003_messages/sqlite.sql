@@ -14,6 +14,7 @@ create table leasehold_message (
     headers text not null default '[]',
     content_type text,
     body blob not null,
+    ordered integer not null default 0, -- 1: appends of its key followed one another
     attempts integer not null default 0,
     due integer, -- milliseconds since 1970: not handed over before
     expires integer, -- milliseconds since 1970: parked afterwards

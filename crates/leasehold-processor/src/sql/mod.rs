@@ -23,7 +23,7 @@ use sea_orm::{
 use crate::error::Error;
 use crate::outgoing::{DEFAULT_MAX_BYTES, Outgoing, When};
 use crate::store::{Content, Depth, MessageStore, Parked, Reading, Waiting, Which};
-use rows::get;
+use rows::{get, number};
 use text::{ROWS, Texts, texts};
 
 /// Bodies of one statement together: MariaDB refuses statements above 16 MiB unless it is told otherwise.
@@ -82,6 +82,15 @@ impl SqlStore {
         txn: &C,
         messages: &[Outgoing],
     ) -> Result<(), Error> {
+        self.insert(txn, messages, false).await
+    }
+
+    async fn insert<C: ConnectionTrait>(
+        &self,
+        txn: &C,
+        messages: &[Outgoing],
+        ordered: bool,
+    ) -> Result<(), Error> {
         for message in messages {
             message.check(self.max_bytes).map_err(|problem| Error::invalid(&self.name, problem))?;
         }
@@ -95,7 +104,7 @@ impl SqlStore {
             let found = ROWS.into_iter().enumerate().find(|(_, rows)| fits(*rows));
             let (index, rows) = found.unwrap_or((ROWS.len() - 1, 1));
             let (batch, later) = rest.split_at(rows);
-            let values = batch.iter().flat_map(|message| self.row(message));
+            let values = batch.iter().flat_map(|message| self.row(message, ordered));
             let statement = self.texts.statement(&self.texts.insert[index], values);
             txn.execute_raw(statement).await.map_err(|error| self.failed("append", error))?;
             rest = later;
@@ -118,7 +127,7 @@ impl SqlStore {
             let lock = self.texts.statement(order, [format!("{}/{key}", self.name).into()]);
             txn.query_all_raw(lock).await.map_err(|error| self.failed("order", error))?;
         }
-        self.append(txn, message).await
+        self.insert(txn, &[message], true).await
     }
 
     /// Lets another processor read the store: for one that was renamed or given up.
@@ -131,7 +140,7 @@ impl SqlStore {
         Ok(())
     }
 
-    fn row(&self, message: &Outgoing) -> [Value; 9] {
+    fn row(&self, message: &Outgoing, ordered: bool) -> [Value; 10] {
         let millis = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let (due, delay) = match message.when {
             When::Now => (None, None),
@@ -145,6 +154,7 @@ impl SqlStore {
             message.stored_headers().into(),
             message.content_type.clone().into(),
             message.body.to_vec().into(),
+            number(ordered),
             due.into(),
             delay.into(),
             message.time_to_live.map(millis).into(),

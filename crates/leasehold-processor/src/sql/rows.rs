@@ -21,6 +21,8 @@ pub(super) struct Row {
     pub(super) attempts: u32,
     /// Its last attempt was recorded before it was made, and nobody has told how that ended.
     pub(super) is_suspect: bool,
+    /// Those of its key that were appended in order before it are there when it is.
+    pub(super) is_ordered: bool,
     pub(super) due: Option<i64>,
     pub(super) expires: Option<i64>,
     parts: Arc<Parts>,
@@ -35,7 +37,7 @@ impl fmt::Debug for Row {
 impl Row {
     pub(super) fn read(store: &SqlStore, row: &QueryResult) -> Result<Self, Error> {
         let key: Option<String> = get(store, row, "order_key")?;
-        let attempts: i64 = get(store, row, "attempts")?;
+        let (attempts, ordered): (i64, i64) = (get(store, row, "attempts")?, get(store, row, "ordered")?);
         let (message, headers): (String, String) = (get(store, row, "message")?, get(store, row, "headers")?);
         let body: Vec<u8> = get(store, row, "body")?;
         let content_type: Option<String> = get(store, row, "content_type")?;
@@ -56,6 +58,7 @@ impl Row {
             key: key.map(Arc::from),
             attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
             is_suspect: attempts > 0 && error.is_none(),
+            is_ordered: ordered > 0,
             due: get(store, row, "due")?,
             expires: get(store, row, "expires")?,
             parts: Arc::new(parts),

@@ -1,6 +1,6 @@
 //! Reads a store for its processor: ahead, in pages, and only what is not in flight already.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ const FAR_EVERY: Duration = Duration::from_secs(60);
 /// How often it deletes what was parked long ago, and how much at once.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
 const TRIMMED: usize = 500;
+/// Of earlier ones of a key so many are looked at: more are not kept in memory.
+const EARLIER: usize = 100_000;
 const EXPIRED: &str = "expired before it was delivered";
 /// Pauses while the database does not answer.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -48,6 +50,8 @@ struct Brought {
     rows: Vec<Row>,
     /// Instead of rows: which there are.
     ids: Vec<StoredId>,
+    /// Of the keys of rows that were appended in order: which there are before these rows.
+    earlier: Vec<StoredId>,
     /// See [`Scan::take`].
     beyond: Option<i64>,
     took: Duration,
@@ -80,6 +84,8 @@ pub(super) struct SqlSource {
     gone: HashSet<StoredId>,
     /// Committed late, and still to be read.
     late: Vec<StoredId>,
+    /// Read, and waiting for those.
+    pending: Option<(Plan, Brought)>,
     /// The last look for those was cut short here.
     late_after: Option<StoredId>,
     backoff: Backoff,
@@ -121,6 +127,7 @@ impl SqlSource {
             work: None,
             gone: HashSet::new(),
             late: Vec::new(),
+            pending: None,
             late_after: None,
             again_at: None,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, Backoff::seed()),
@@ -195,24 +202,35 @@ impl SqlSource {
         let now = BootClock.now();
         let gone = std::mem::take(&mut self.gone);
         match brought {
-            Ok(Brought { rows, mut ids, beyond, took }) => {
+            Ok(mut brought) => {
                 if self.again_at.take().is_some() {
                     self.lease.report(Condition::Working(Arc::clone(&self.store.name)));
                     self.backoff.reset();
                 }
                 if let Plan::Late { .. } | Plan::These { .. } = plan {
-                    self.late_at = self.late_at.max(now + took * LATE_SHARE);
-                    self.far_at = self.far_at.max(now + took * LATE_SHARE);
+                    self.late_at = self.late_at.max(now + brought.took * LATE_SHARE);
+                    self.far_at = self.far_at.max(now + brought.took * LATE_SHARE);
                 }
                 if let Plan::Late { .. } = plan
-                    && ids.len() >= limit(&plan)
+                    && brought.ids.len() >= limit(&plan)
                 {
-                    self.late_after = ids.last().copied();
+                    self.late_after = brought.ids.last().copied();
                 }
-                ids.retain(|id| !gone.contains(id) && !self.scan.holds(*id));
-                self.late.append(&mut ids);
-                let wall = self.wall();
-                self.page.extend(self.scan.take(&plan, rows, &gone, beyond, wall));
+                let unknown = |id: &StoredId| !gone.contains(id) && !self.scan.holds(*id);
+                self.late.extend(brought.ids.drain(..).filter(unknown));
+                let earlier: Vec<StoredId> = brought.earlier.drain(..).filter(unknown).collect();
+                if earlier.is_empty() {
+                    self.admit(&plan, brought, &gone);
+                } else {
+                    // Committed after the scan had passed, and before these: they come first.
+                    self.late.extend(earlier);
+                    self.pending = Some((plan, brought));
+                }
+                if self.late.is_empty()
+                    && let Some((plan, brought)) = self.pending.take()
+                {
+                    self.admit(&plan, brought, &HashSet::new());
+                }
                 Ok(())
             }
             Err(error) if error.is_temporary() => {
@@ -228,6 +246,11 @@ impl SqlSource {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn admit(&mut self, plan: &Plan, brought: Brought, gone: &HashSet<StoredId>) {
+        let wall = self.wall();
+        self.page.extend(self.scan.take(plan, brought.rows, gone, brought.beyond, wall));
     }
 
     fn release(&mut self, id: StoredId) {
@@ -466,6 +489,26 @@ impl Source for SqlSource {
     }
 }
 
+/// What was appended in order to a key is there before what was appended to it afterwards, but the scan may have passed its
+/// place by then: a later read finds it.
+async fn earlier(store: &SqlStore, lease: &Lease, plan: &Plan, rows: &[Row]) -> Result<Vec<StoredId>, Error> {
+    let passed = match plan {
+        Plan::Page { after, .. } => *after,
+        Plan::Key { from, .. } => from - 1,
+        _ => return Ok(Vec::new()),
+    };
+    let keys: BTreeSet<&str> =
+        rows.iter().filter(|row| row.is_ordered).filter_map(|row| row.key.as_deref()).collect();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned());
+    let wall = lease.schedule_clock().now().timestamp_millis();
+    let values = [store.value(), passed.into(), number(EARLIER), wall.into(), keys.into()];
+    let found = store.asked(lease, "look for earlier ones of a key", &store.texts.earlier, values).await?;
+    found.iter().map(|row| get(store, row, "id")).collect()
+}
+
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
@@ -517,8 +560,9 @@ async fn bring(store: SqlStore, lease: Lease, plan: Plan) -> Result<Brought, Err
             store.asked(&lease, "read late commits", &texts.by_ids, values).await?
         }
     };
-    let rows = rows.iter().map(|row| Row::read(&store, row)).collect::<Result<_, _>>()?;
-    Ok(Brought { rows, beyond, took: BootClock.now().since(began), ..Brought::default() })
+    let rows: Vec<Row> = rows.iter().map(|row| Row::read(&store, row)).collect::<Result<_, _>>()?;
+    let earlier = earlier(&store, &lease, &plan, &rows).await?;
+    Ok(Brought { rows, earlier, beyond, took: BootClock.now().since(began), ..Brought::default() })
 }
 
 /// A number that may be null, of the only row.

@@ -12,12 +12,13 @@ pub(super) const ROWS: [usize; 3] = [100, 10, 1];
 /// Of MariaDB and MySQL, which would look through the whole store for a sub-select in an update or a deletion.
 const JOINED: &str = "json_table(concat('[', ?2, ']'), '$[*]' columns (n bigint path '$')) j straight_join TABLE m \
                       on m.store = ?1 and m.id = j.n";
-const COLUMNS: &str = "id, message, order_key, headers, content_type, body, attempts, due, expires, error";
+const COLUMNS: &str =
+    "id, message, order_key, headers, content_type, body, attempts, due, expires, error, ordered";
 
 /// What a database understands.
 pub(super) struct Texts {
     backend: DbBackend,
-    /// By number of rows; each row: store, message, order_key, headers, content_type, body, due (absolute), delay, life.
+    /// By number of rows; each row: store, message, order_key, headers, content_type, body, ordered, due (absolute), delay, life.
     pub(super) insert: [String; 3],
     /// 1 store, 2 after this id, 3 limit.
     pub(super) page: String,
@@ -31,6 +32,8 @@ pub(super) struct Texts {
     pub(super) next_due: String,
     /// 1 store, 2 after this id, 3 up to this id, 4 limit, 5 without these keys, 6 milliseconds: `id` of what is due by then.
     pub(super) late: String,
+    /// 1 store, 2 up to this id, 3 limit, 4 milliseconds, 5 of these keys: `id` of what is due by then.
+    pub(super) earlier: String,
     /// 1 store, 2 ids.
     pub(super) by_ids: String,
     /// 1 store: `id`, the highest.
@@ -148,6 +151,11 @@ impl Texts {
                 "select id from leasehold_message where store = ?1 and id > ?2 and id <= ?3 and (due is null or due <= ?6) \
                  and {without} order by id limit ?4"
             )),
+            earlier: sql(&format!(
+                "select id from leasehold_message where store = ?1 and id <= ?2 and order_key {} and (due is null or due <= ?4) \
+                 order by id limit ?3",
+                keys.replace("{}", "?5")
+            )),
             by_ids: list(&columns("id IDS order by id"), "?2"),
             top: sql("select max(id) as id from leasehold_message where store = ?1"),
             fenced_delete: fenced_delete(backend).map(|text| list(text, "?6")),
@@ -245,14 +253,14 @@ fn again(table: &str, times: &str) -> String {
 }
 
 fn insert(rows: usize) -> String {
-    let mut text = "insert into leasehold_message (store, message, order_key, headers, content_type, body, due, expires, \
+    let mut text = "insert into leasehold_message (store, message, order_key, headers, content_type, body, ordered, due, expires, \
                     appended_at) values "
         .to_owned();
     for row in 0..rows {
-        let at = |column: usize| row * 9 + column;
+        let at = |column: usize| row * 10 + column;
         let separator = if row == 0 { "" } else { ", " };
         text.push_str(&format!(
-            "{separator}(?{}, ?{}, ?{}, ?{}, ?{}, ?{}, coalesce(?{}, NOW + ?{}), NOW + ?{}, NOW)",
+            "{separator}(?{}, ?{}, ?{}, ?{}, ?{}, ?{}, ?{}, coalesce(?{}, NOW + ?{}), NOW + ?{}, NOW)",
             at(1),
             at(2),
             at(3),
@@ -262,6 +270,7 @@ fn insert(rows: usize) -> String {
             at(7),
             at(8),
             at(9),
+            at(10),
         ));
     }
     text

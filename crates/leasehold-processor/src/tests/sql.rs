@@ -350,3 +350,118 @@ async fn after_a_crash_what_fails_holds_up_its_key_until_it_works_again() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_appended_in_order_is_not_overtaken_though_it_commits_behind_the_reader() {
+    on_each(async |bed| {
+        if is_sqlite(&bed) {
+            return; // Ids are in the order of commits.
+        }
+        let db = cluster(&bed);
+        let (node, mut seen) = collect(&bed, "a", Order::PerKey(4)).await;
+        for round in 0..10 {
+            let first = db.begin().await.unwrap();
+            bed.store
+                .append_ordered(&first, Outgoing::text(format!("{round} first")).key("k"))
+                .await
+                .unwrap();
+            bed.store.append(&db, Outgoing::text("between").key("other")).await.unwrap();
+            // The reader is past the first one's place.
+            assert_eq!(next(&mut seen).await, "between");
+            first.commit().await.unwrap();
+            let second = db.begin().await.unwrap();
+            bed.store
+                .append_ordered(&second, Outgoing::text(format!("{round} second")).key("k"))
+                .await
+                .unwrap();
+            second.commit().await.unwrap();
+            assert_eq!(next(&mut seen).await, format!("{round} first"));
+            assert_eq!(next(&mut seen).await, format!("{round} second"));
+        }
+        node.shutdown().await;
+        assert!(seen.try_recv().is_err(), "nothing comes twice");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_behind_a_gate_is_parked_and_a_panic_does_not_close_it() {
+    on_each(async |bed| {
+        let (send, mut seen) = unbounded_channel();
+        let handler = move |message: Message, _: Lease| {
+            let sent = message.text().map(|text| send.send(text.to_owned()));
+            let panics = message.attempt() == 1 && message.id() == "first";
+            async move {
+                sent??;
+                assert!(!panics, "as the probe of a circuit");
+                Ok(())
+            }
+        };
+        let millis = Duration::from_millis;
+        let breaker = crate::Breaker { failures: 1, pause: millis(100), max_pause: millis(200) };
+        let throttle = crate::Throttle { messages: 1, per: Duration::from_secs(1), burst: 1 };
+        let processor =
+            Processor::new("p", bed.store.clone(), handler).unwrap().breaker(breaker).throttle(throttle);
+        let processor = processor.backoff(millis(20), millis(20)).poll(millis(20));
+        let short = |text: &str| Outgoing::text(text).time_to_live(millis(1500));
+        let all = [
+            Outgoing::text("first").id("first"),
+            Outgoing::text("second"),
+            short("expires"),
+            Outgoing::text("last"),
+        ];
+        bed.store.append_all(&all).await.unwrap();
+        let node = leasehold_core::node::Node::builder(bed.database.as_str())
+            .cluster(bed.cluster.as_str())
+            .node_id("a");
+        let node = node.artifact(processor).start().await.unwrap();
+        for text in ["first", "first", "second", "last"] {
+            assert_eq!(next(&mut seen).await, text);
+        }
+        node.shutdown().await;
+        let parked = bed.store.parked(i64::MIN, 10).await.unwrap();
+        assert!(
+            parked.len() == 1 && parked[0].reason.contains("expired") && parked[0].attempts == 0,
+            "{parked:?}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_keeps_times_and_a_purge_under_way_costs_no_lease() {
+    on_each(async |bed| {
+        let db = cluster(&bed);
+        let hour = Duration::from_secs(3600);
+        bed.store.append_all(&[Outgoing::text("later").delay(hour).time_to_live(hour * 2)]).await.unwrap();
+        let other = format!("{}-other", bed.store.name());
+        bed.store.move_to(&other, Which::All).await.unwrap();
+        let moved = SqlStore::new(&db, &other).unwrap();
+        assert!(moved.list(i64::MIN, 1).await.unwrap()[0].due.is_some());
+
+        let (entered, mut enters) = unbounded_channel();
+        let (leave, left) = tokio::sync::watch::channel(false);
+        let handler = move |_: Message, lease: Lease| {
+            let (entered, mut left) = (entered.clone(), left.clone());
+            async move {
+                entered.send(lease)?;
+                left.wait_for(|left| *left).await?;
+                Ok(())
+            }
+        };
+        bed.store.append(&db, Outgoing::text("purged meanwhile")).await.unwrap();
+        let processor =
+            Processor::new("p", bed.store.clone(), handler).unwrap().poll(Duration::from_millis(20));
+        let node = leasehold_core::node::Node::builder(bed.database.as_str())
+            .cluster(bed.cluster.as_str())
+            .node_id("a");
+        let node = node.artifact(processor).start().await.unwrap();
+        let first = next(&mut enters).await;
+        assert_eq!(bed.store.purge(Which::All).await.unwrap(), 1);
+        leave.send(true).unwrap();
+        bed.store.append(&db, Outgoing::text("next")).await.unwrap();
+        assert_eq!(next(&mut enters).await.token(), first.token(), "the same run");
+        node.shutdown().await;
+    })
+    .await;
+}
