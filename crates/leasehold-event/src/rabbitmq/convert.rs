@@ -200,7 +200,9 @@ mod tests {
         assert_eq!(attempt_of(&[], true), 2);
         assert_eq!(attempt_of(&[(DELIVERIES, AMQPValue::LongLongInt(3))], true), 4);
         let noted = (ATTEMPTS, AMQPValue::LongLongInt(5));
-        assert_eq!(attempt_of(&[noted.clone()], false), 6);
+        let noted = [noted, (DELIVERIES, AMQPValue::Void)];
+        assert_eq!(attempt_of(&noted, false), 6);
+        let [noted, _] = noted;
         assert_eq!(attempt_of(&[noted, (DELIVERIES, AMQPValue::LongInt(1))], true), 7);
         let death = |queue: &str, reason: &str, count| {
             let text = |text: &str| AMQPValue::LongString(text.into());

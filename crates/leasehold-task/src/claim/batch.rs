@@ -160,18 +160,19 @@ impl Queue {
     async fn send(self, lease: Lease, text: &'static str, after: Option<Self>) {
         loop {
             let now = Instant::now();
-            let last = self.state().last;
+            let last = self.gap();
             tokio::time::sleep_until(last.map_or(now, |last| last + GAP).max(now + GATHER)).await;
             while after.as_ref().is_some_and(|after| after.state().sending) && now.elapsed() < COURTESY {
                 tokio::time::sleep(GATHER).await;
             }
-            // What comes meanwhile waits for the next gap.
-            let Some(mut waiting) = self.waiting() else { return };
+            // What comes meanwhile waits for the next gap, unless it fills a statement.
+            let Some(mut burst) = self.waiting() else { return };
             let mut under_way = FuturesUnordered::new();
             loop {
-                while waiting > 0 && under_way.len() < AT_ONCE {
-                    let batch = self.take(waiting.min(MOST));
-                    waiting -= batch.len();
+                while under_way.len() < AT_ONCE
+                    && let Some(batch) = self.take(burst)
+                {
+                    burst = burst.saturating_sub(batch.len());
                     under_way.push(write(&lease, text, batch));
                 }
                 if under_way.next().await.is_none() {
@@ -181,6 +182,12 @@ impl Queue {
         }
     }
 
+    /// When the last statement was sent, if the next one has to keep a distance: one that is full need not.
+    fn gap(&self) -> Option<Instant> {
+        let state = self.state();
+        state.last.filter(|_| state.waiting.len() < MOST)
+    }
+
     /// How many rows wait. None do, and nobody sends any more: nothing.
     fn waiting(&self) -> Option<usize> {
         let mut state = self.state();
@@ -188,10 +195,15 @@ impl Queue {
         state.sending.then_some(state.waiting.len())
     }
 
-    fn take(&self, many: usize) -> Vec<Waiting> {
+    /// The rows of the next statement: of a burst that waits, or as many as fill one.
+    fn take(&self, burst: usize) -> Option<Vec<Waiting>> {
         let mut state = self.state();
+        let many = if state.waiting.len() < MOST { burst.min(state.waiting.len()) } else { MOST };
+        if many == 0 {
+            return None;
+        }
         state.last = Some(Instant::now());
-        state.waiting.drain(..many).collect()
+        Some(state.waiting.drain(..many).collect())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
