@@ -29,6 +29,9 @@ const OWNED: [&str; 14] = [
 ];
 /// What is fetched ahead at most, in KiB: memory that a slow handler cannot fill up further.
 const AHEAD: u32 = 16 * 1024;
+/// How long the client waits, in milliseconds, before it fetches again when that is full. Its default of a second would make
+/// a consumer that is a little slower than the broker wait for it after each such portion.
+const FULL: u32 = 10;
 /// The pauses before connecting again, between which librdkafka doubles, with jitter.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// A topic that was missing, or has more partitions, is noticed within this.
@@ -172,8 +175,10 @@ pub(super) fn consumer(config: &KafkaConfig, client: &str) -> Result<ClientConfi
             settings.set("group.protocol", "consumer");
         }
     }
-    if !config.properties.contains_key("queued.max.messages.kbytes") {
-        settings.set("queued.max.messages.kbytes", AHEAD.to_string());
+    for (name, value) in [("queued.max.messages.kbytes", AHEAD), ("fetch.queue.backoff.ms", FULL)] {
+        if !config.properties.contains_key(name) {
+            settings.set(name, value.to_string());
+        }
     }
     Ok(settings)
 }
