@@ -142,13 +142,17 @@ async fn a_database_clock_that_jumps_an_hour_ahead_and_back_brings_no_storm_and_
         assert!(BootClock.now() < limit, "the node has not noticed");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    while let Ok(firing) = inbox.try_recv() {
-        slots.push(firing.slot().timestamp_millis());
-    }
     // Asked for by somebody, so that it is known that the run goes on, and that the schedule waits.
     let name = leasehold_core::name::ArtifactName::new("t").unwrap();
     node.control().fire_now(&name).await.unwrap();
-    assert!(!next(&mut inbox).await.is_scheduled(), "what was fired an hour ahead does not fire again");
+    // What was claimed by the old time is under way; nothing else fires before the command.
+    loop {
+        let firing = next(&mut inbox).await;
+        if !firing.is_scheduled() {
+            break;
+        }
+        slots.push(firing.slot().timestamp_millis());
+    }
 
     shift("1 hour").await;
     let last = slots[slots.len() - 1];
