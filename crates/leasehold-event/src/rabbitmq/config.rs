@@ -57,7 +57,8 @@ pub enum Fence {
     #[default]
     Exclusive,
     /// The queue has `x-single-active-consumer`: a second one waits until the first one's connection is gone, so that order
-    /// is kept across a freeze, too.
+    /// is kept across a freeze, too. With [`Declare::Passive`] nobody checks that the queue has it: without it this is
+    /// [`Fence::None`].
     SingleActive,
     /// Others may consume beside this endpoint.
     None,

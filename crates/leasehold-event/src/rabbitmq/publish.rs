@@ -50,8 +50,9 @@ pub(super) async fn publish(
     }
 }
 
-/// The shortest and the longest delay of a delay queue.
+/// The shortest and the longest delay of a delay queue, in milliseconds: the broker takes none of 2^32 and more.
 const SHORTEST: u64 = 128;
+const LONGEST: u64 = 1 << 31;
 /// How long an unused delay queue stays after its messages have left it.
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -65,7 +66,7 @@ pub(super) struct Delay {
 
 impl Delay {
     pub(super) fn of(queue: &str, delay: Duration) -> Self {
-        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).clamp(SHORTEST, 1 << 40);
+        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).clamp(SHORTEST, LONGEST);
         let ttl = i64::try_from(millis.next_power_of_two()).unwrap_or(i64::MAX);
         let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
         Self {
@@ -73,5 +74,19 @@ impl Delay {
             ttl_ms: ttl,
             expires_ms: (2 * ttl).saturating_add(idle).min(i64::from(u32::MAX)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_powers_of_two_that_the_broker_takes() {
+        let of = |delay| Delay::of("in", delay);
+        assert_eq!(of(Duration::from_millis(300)).name, "in.delay.512");
+        let longest = of(Duration::MAX);
+        assert_eq!(longest.ttl_ms, 1 << 31);
+        assert!(longest.expires_ms > longest.ttl_ms && longest.expires_ms <= i64::from(u32::MAX));
     }
 }

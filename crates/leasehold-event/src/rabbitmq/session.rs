@@ -99,6 +99,13 @@ impl Session {
         Ok(channel)
     }
 
+    /// After an error of publishing: whether the broker is still there to be asked again.
+    pub(super) fn heals_publishing(&mut self) -> bool {
+        // It ends the channel over a missing exchange.
+        self.publishing.take_if(|channel| !channel.status().connected());
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+
     /// Asks for no more deliveries.
     pub(super) async fn cancel(&self) -> Result<(), Error> {
         let cancel = self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default());
