@@ -178,10 +178,21 @@ pub(super) fn consumer(config: &KafkaConfig, client: &str) -> Result<ClientConfi
     Ok(settings)
 }
 
+/// Whether a setting of librdkafka holds what must not be shown: private keys and what opens them, and credentials.
+fn is_secret(name: &str) -> bool {
+    let parts = ["password", "passphrase", "secret", "key.pem"];
+    name == "sasl.oauthbearer.config" || parts.iter().any(|part| name.contains(part))
+}
+
 /// Checks what librdkafka has a say in, without connecting.
 pub(super) fn validate(config: &KafkaConfig) -> Result<(), CoreError> {
     if let Some(name) = config.properties.keys().find(|name| OWNED.contains(&name.as_str())) {
         return Err(config.problem(format!("properties {name}: leasehold sets it; leave it out")));
+    }
+    if let Some(name) = config.properties.keys().find(|name| is_secret(name)) {
+        return Err(config.problem(format!(
+            "properties {name}: it is a secret, and properties are shown; give it by sasl or tls, or in a file that librdkafka reads"
+        )));
     }
     let settings = consumer(config, "check")?;
     settings.create_native_config().map(drop).map_err(|error| match error {
