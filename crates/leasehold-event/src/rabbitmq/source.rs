@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 use super::config::{DeadLetter, RECONNECT_LONGEST, RabbitMqConfig};
 use super::convert::{self, ATTEMPTS, Native};
 use super::link::Route;
-use super::publish::{Delay, publish};
+use super::publish::{Delay, publish, short};
 use super::session::Session;
 use crate::dead;
 use crate::error::{Error, ErrorKind};
@@ -107,10 +107,10 @@ impl Deliveries {
                 arguments.insert("x-dead-letter-routing-key".into(), text(&self.config.queue));
                 let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
                 // Each time: it keeps a queue that is in use from expiring.
-                let declare = channel.queue_declare(delay.name.as_str().into(), options, arguments);
+                let declare = channel.queue_declare(short("delay queue", &delay.name)?, options, arguments);
                 self.route.ask("declare a delay queue", declare).await?;
                 let noted = [(ATTEMPTS, AMQPValue::LongLongInt(i64::from(*attempts)))];
-                let properties = convert::with_headers(&native.properties, noted).with_delivery_mode(2);
+                let properties = convert::with_headers(&native.properties, &[], noted).with_delivery_mode(2);
                 publish(&channel, &self.route, "", &delay.name, body, properties).await
             }
             Action::DeadLetter { attempts, reason } => {
@@ -124,7 +124,8 @@ impl Deliveries {
                 }
                 more.push((dead::EXCHANGE, AMQPValue::LongString(native.exchange.as_str().into())));
                 more.push((dead::ROUTING_KEY, AMQPValue::LongString(native.routing_key.as_str().into())));
-                let properties = convert::with_headers(&native.properties, more).with_delivery_mode(2);
+                let properties =
+                    convert::with_headers(&native.properties, &[], more).with_delivery_mode(2);
                 publish(&channel, &self.route, exchange, routing_key, body, properties).await
             }
             Action::Acknowledge | Action::Discard { .. } => Ok(()),
@@ -221,7 +222,9 @@ impl Source for Deliveries {
                 },
                 State::Open(session) => {
                     let fetched = session.deliveries(room, &mut self.arrived).await;
-                    for delivery in self.arrived.drain(..) {
+                    // Without room they stay here, as many as the prefetch at most.
+                    let count = room.min(self.arrived.len());
+                    for delivery in self.arrived.drain(..count) {
                         let position = delivery.delivery_tag;
                         let message = convert::message(delivery, &self.config.key, &self.queue);
                         let key = message.key().cloned();
