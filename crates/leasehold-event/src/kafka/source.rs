@@ -120,22 +120,18 @@ impl Topics {
 #[async_trait]
 impl Source for Topics {
     async fn fetch(&mut self, room: usize, events: &mut Vec<Event>) -> Result<(), ArtifactError> {
-        if self.waiting.is_empty() {
-            let brought = self.events.recv().await;
-            let brought = brought.ok_or_else(|| ArtifactError::message("the client's thread has ended"))?;
-            self.waiting.extend(brought);
+        loop {
             while let Ok(brought) = self.events.try_recv() {
                 self.waiting.extend(brought);
             }
+            take(&mut self.waiting, room, events);
+            if !events.is_empty() {
+                return Ok(());
+            }
+            let brought = self.events.recv().await;
+            let brought = brought.ok_or_else(|| ArtifactError::message("the client's thread has ended"))?;
+            self.waiting.extend(brought);
         }
-        let mut left = room;
-        while left > 0
-            && let Some(event) = self.waiting.pop_front()
-        {
-            left -= usize::from(matches!(event, Event::Message(_)));
-            events.push(event);
-        }
-        Ok(())
     }
 
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
@@ -174,8 +170,67 @@ impl Source for Topics {
     }
 }
 
+/// At most `room` messages, and what is between them; without room, the lanes that are lost.
+fn take(waiting: &mut VecDeque<Event>, room: usize, into: &mut Vec<Event>) {
+    if room == 0 {
+        let lost = |event: &Event| match event {
+            Event::Lost(lane) => Some(*lane),
+            Event::Message(_) => None,
+        };
+        let gone: Vec<LaneId> = waiting.iter().filter_map(lost).collect();
+        if !gone.is_empty() {
+            // Nor are messages of those brought after it.
+            waiting.retain(|event| matches!(event, Event::Message(message) if !gone.contains(&message.lane)));
+            into.extend(gone.into_iter().map(Event::Lost));
+        }
+        return;
+    }
+    let mut left = room;
+    while left > 0
+        && let Some(event) = waiting.pop_front()
+    {
+        left -= usize::from(matches!(event, Event::Message(_)));
+        into.push(event);
+    }
+}
+
 impl Drop for Topics {
     fn drop(&mut self) {
         self.command(Command::Abandon);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leasehold_core::dispatch::Fetched;
+    use leasehold_core::message::{MessageId, Parts};
+
+    use super::*;
+
+    fn message(lane: LaneId, position: u64) -> Event {
+        let parts = Parts {
+            id: MessageId::Position(position),
+            key: None,
+            headers: Vec::new(),
+            content_type: None,
+            body: None,
+            source: "t/0".into(),
+            progress: None,
+            native: None,
+        };
+        Event::Message(Fetched { lane, position, key: None, due: None, message: Message::new(parts, 1) })
+    }
+
+    #[test]
+    fn a_lost_lane_is_told_without_room_and_its_messages_do_not_come_after_it() {
+        let mut waiting: VecDeque<Event> = [message(1, 7), message(2, 0), Event::Lost(1)].into();
+        let mut events = Vec::new();
+        take(&mut waiting, 0, &mut events);
+        assert!(matches!(events[..], [Event::Lost(1)]));
+        take(&mut waiting, 0, &mut events);
+        assert_eq!(events.len(), 1);
+        take(&mut waiting, 5, &mut events);
+        assert!(matches!(&events[1], Event::Message(message) if message.lane == 2));
+        assert_eq!((events.len(), waiting.len()), (2, 0));
     }
 }
