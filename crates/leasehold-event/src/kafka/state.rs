@@ -53,6 +53,11 @@ impl Shared {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether the client is of no use any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// It cannot work at present.
     pub(super) fn impaired(&self, error: &Error) {
         let text = error.to_string();

@@ -124,8 +124,7 @@ impl Deliveries {
                 }
                 more.push((dead::EXCHANGE, AMQPValue::LongString(native.exchange.as_str().into())));
                 more.push((dead::ROUTING_KEY, AMQPValue::LongString(native.routing_key.as_str().into())));
-                let properties =
-                    convert::with_headers(&native.properties, &[], more).with_delivery_mode(2);
+                let properties = convert::with_headers(&native.properties, &[], more).with_delivery_mode(2);
                 publish(&channel, &self.route, exchange, routing_key, body, properties).await
             }
             Action::Acknowledge | Action::Discard { .. } => Ok(()),
