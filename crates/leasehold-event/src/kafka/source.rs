@@ -143,10 +143,10 @@ impl Source for Topics {
 
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
         for decision in &settlement.decisions {
-            if let Action::DeadLetter { attempts, reason } = &decision.action {
-                if !self.bury(decision, *attempts, reason).await? {
-                    self.kept.push((decision.lane, decision.position));
-                }
+            if let Action::DeadLetter { attempts, reason } = &decision.action
+                && !self.bury(decision, *attempts, reason).await?
+            {
+                self.kept.push((decision.lane, decision.position));
             }
         }
         settlement.watermarks.retain_mut(|(lane, mark)| below(&self.kept, *lane, mark));
