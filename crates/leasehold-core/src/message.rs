@@ -47,6 +47,11 @@ impl Progress {
         self.value
     }
 
+    /// The message is handed over: whatever an earlier attempt has written may have been rolled back.
+    pub fn begin(&self) {
+        self.recorded.store(false, Ordering::Release);
+    }
+
     /// Whether a handler has written it in a transaction of its own. That this was committed is not known.
     pub fn is_recorded(&self) -> bool {
         self.recorded.load(Ordering::Acquire)

@@ -288,6 +288,34 @@ async fn a_lane_that_is_lost_is_not_acknowledged_and_its_key_waits_for_what_is_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lane_is_lost_though_there_is_room_for_no_message() {
+    let (begun, mut begins) = mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let open = Arc::clone(&gate);
+    let handler = move |message: Message, _: Lease| {
+        let (begun, gate) = (begun.clone(), Arc::clone(&gate));
+        async move {
+            begun.send(message.position())?;
+            gate.acquire().await?.forget();
+            Ok(())
+        }
+    };
+    let (node, queue, _folder) = consume(Order::PerKey(4), quick(), Arc::new(handler)).await;
+    // As many as are kept.
+    for position in 1..=10 {
+        queue.put(0, position, "a", 1);
+    }
+    assert_eq!(begins.recv().await.unwrap(), 1);
+    queue.until(|broker| broker.waiting.is_empty()).await;
+    queue.lose(0);
+    queue.put(1, 11, "b", 1);
+    let next = tokio::time::timeout(PATIENCE, begins.recv()).await.expect("without waiting for the first");
+    assert_eq!(next.unwrap(), 11);
+    open.add_permits(2);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fatal_message_stops_the_endpoint_stays_unacknowledged_and_is_told() {
     let handler = |_: Message, _: Lease| async move { Err(HandlerError::fatal("no licence")) };
     let (node, queue, _folder) = consume(Order::Ordered, quick(), Arc::new(handler)).await;

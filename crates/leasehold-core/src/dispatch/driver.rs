@@ -148,7 +148,8 @@ impl Driver<'_> {
             _ = self.lease.revoked() => None,
             ended = self.tasks.next() => Some(ended),
             () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => None,
-            fetched = self.source.fetch(room, &mut self.events), if room > 0 => {
+            // Without room, too: a lane that is lost is not to wait until a handler ends.
+            fetched = self.source.fetch(room, &mut self.events) => {
                 fetched?;
                 None
             }

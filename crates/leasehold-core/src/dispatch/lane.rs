@@ -3,38 +3,58 @@
 use std::collections::VecDeque;
 
 /// A stream of positions that only grow, such as a partition. They need not be neighbours: sources leave some out.
+///
+/// What it takes grows with the gaps, not with what is done behind them: a message may be tried again for days.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    /// Position, and whether it is done, of all from the lowest gap on.
-    open: VecDeque<(u64, bool)>,
-    /// How many positions were open and are done, all lower than those of `open`.
-    passed: u64,
+    /// From the lowest gap on. No two neighbours are done.
+    runs: VecDeque<Run>,
+    /// The ticket of the next position.
+    next: u64,
+}
+
+/// One position that is open, or neighbours that are done.
+#[derive(Debug)]
+struct Run {
+    /// The ticket of the last.
+    ticket: u64,
+    /// The last position.
+    position: u64,
+    done: bool,
 }
 
 impl Lane {
     /// Takes the next position; its ticket is for [`done`](Lane::done).
     pub(super) fn open(&mut self, position: u64) -> u64 {
-        self.open.push_back((position, false));
-        self.passed + self.open.len() as u64 - 1
+        let ticket = self.next;
+        self.next += 1;
+        self.runs.push_back(Run { ticket, position, done: false });
+        ticket
     }
 
     /// Notes that a position is done. The new watermark, if it has moved.
     pub(super) fn done(&mut self, ticket: u64) -> Option<u64> {
-        let index = usize::try_from(ticket.checked_sub(self.passed)?).ok()?;
-        self.open.get_mut(index)?.1 = true;
-        let mut moved = None;
-        while let Some(&(position, true)) = self.open.front() {
-            self.open.pop_front();
-            self.passed += 1;
-            moved = Some(position);
+        let index = self.runs.partition_point(|run| run.ticket < ticket);
+        let run = self.runs.get_mut(index).filter(|run| run.ticket == ticket && !run.done)?;
+        run.done = true;
+        let is_done = |run: Option<&Run>| run.is_some_and(|run| run.done);
+        if is_done(self.runs.get(index + 1)) {
+            // That one ends later, and stands for both.
+            self.runs.remove(index);
         }
-        moved
+        if index > 0 {
+            if is_done(self.runs.get(index - 1)) {
+                self.runs.remove(index - 1);
+            }
+            return None;
+        }
+        self.runs.pop_front().map(|passed| passed.position)
     }
 
-    /// How many positions are at or above the lowest gap.
+    /// How many gaps there are, and runs between them.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.open.len()
+        self.runs.len()
     }
 }
 
@@ -54,6 +74,19 @@ mod tests {
         assert_eq!(lane.done(tickets[2]), Some(20));
         assert_eq!(lane.len(), 0);
         assert_eq!(lane.done(tickets[2]), None, "done twice is done");
+    }
+
+    #[test]
+    fn what_is_done_behind_a_gap_takes_no_more_the_more_it_is() {
+        let mut lane = Lane::default();
+        let stuck = lane.open(0);
+        for position in 1..1_000 {
+            let ticket = lane.open(position);
+            assert_eq!(lane.done(ticket), None);
+            assert_eq!(lane.len(), 2);
+        }
+        assert_eq!(lane.done(stuck), Some(999));
+        assert_eq!(lane.len(), 0);
     }
 
     proptest! {

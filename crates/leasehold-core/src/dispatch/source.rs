@@ -39,7 +39,8 @@ pub struct Fetched {
 #[async_trait]
 pub trait Source: Send {
     /// Waits for something to bring, and appends it to `events`: at most `room` messages, and whatever else it has to
-    /// tell. Outages are its own to heal, while it waits.
+    /// tell. Outages are its own to heal, while it waits. With a `room` of 0 it waits for something else than messages, and does
+    /// not return before.
     ///
     /// **Cancellation safe**: dropped, it has lost nothing that it will not bring with the next call.
     ///

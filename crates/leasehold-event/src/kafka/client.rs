@@ -1,5 +1,6 @@
 //! The settings of librdkafka, and what its errors mean.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use leasehold_core::Error as CoreError;
@@ -49,20 +50,26 @@ pub(super) struct Access {
     pub(super) timeout: Duration,
     pub(super) sasl: Option<Sasl>,
     pub(super) tls: Option<Tls>,
+    /// Further settings of librdkafka.
+    pub(super) properties: BTreeMap<String, String>,
 }
 
 impl Access {
     /// What all clients have in common.
     pub(super) fn settings(&self) -> Result<ClientConfig, CoreError> {
         let mut settings = ClientConfig::new();
+        // Ours come after them, but for those that a default stands for.
         settings
-            .set("bootstrap.servers", &self.brokers)
+            .set("topic.metadata.refresh.interval.ms", millis(METADATA))
             .set("socket.timeout.ms", millis(self.timeout.max(Duration::from_secs(1))))
             .set("socket.connection.setup.timeout.ms", millis(self.timeout.max(Duration::from_secs(1))))
             .set("reconnect.backoff.ms", millis(RECONNECT.0))
             .set("reconnect.backoff.max.ms", millis(RECONNECT.1))
-            .set("topic.metadata.refresh.interval.ms", millis(METADATA))
             .set("socket.keepalive.enable", "true");
+        for (name, value) in &self.properties {
+            settings.set(name, value);
+        }
+        settings.set("bootstrap.servers", &self.brokers);
         let protocol = match (&self.sasl, &self.tls) {
             (None, None) => "plaintext",
             (None, Some(_)) => "ssl",
@@ -136,6 +143,7 @@ impl From<&KafkaConfig> for Access {
             timeout: config.timeout,
             sasl: config.sasl.clone(),
             tls: config.tls.clone(),
+            properties: config.properties.clone(),
         }
     }
 }
@@ -143,9 +151,6 @@ impl From<&KafkaConfig> for Access {
 /// The settings of a consumer. `client` is shown on the broker's side.
 pub(super) fn consumer(config: &KafkaConfig, client: &str) -> Result<ClientConfig, CoreError> {
     let mut settings = Access::from(config).settings()?;
-    for (name, value) in &config.properties {
-        settings.set(name, value);
-    }
     settings
         .set("client.id", client)
         .set("group.id", config.group())
@@ -183,10 +188,21 @@ pub(super) fn consumer(config: &KafkaConfig, client: &str) -> Result<ClientConfi
     Ok(settings)
 }
 
+/// Whether a setting of librdkafka holds what must not be shown: private keys and what opens them, and credentials.
+fn is_secret(name: &str) -> bool {
+    let parts = ["password", "passphrase", "secret", "key.pem"];
+    name == "sasl.oauthbearer.config" || parts.iter().any(|part| name.contains(part))
+}
+
 /// Checks what librdkafka has a say in, without connecting.
 pub(super) fn validate(config: &KafkaConfig) -> Result<(), CoreError> {
     if let Some(name) = config.properties.keys().find(|name| OWNED.contains(&name.as_str())) {
         return Err(config.problem(format!("properties {name}: leasehold sets it; leave it out")));
+    }
+    if let Some(name) = config.properties.keys().find(|name| is_secret(name)) {
+        return Err(config.problem(format!(
+            "properties {name}: it is a secret, and properties are shown; give it by sasl or tls, or in a file that librdkafka reads"
+        )));
     }
     let settings = consumer(config, "check")?;
     settings.create_native_config().map(drop).map_err(|error| match error {

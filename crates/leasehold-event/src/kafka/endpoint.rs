@@ -16,6 +16,7 @@ use leasehold_core::secret::Secret;
 use uuid::Uuid;
 
 use super::config::{KafkaConfig, Key, Mechanism, Offsets, Protocol, Sasl, Start};
+use super::once::Once;
 use super::source::Topics;
 use crate::tls::Tls;
 
@@ -220,7 +221,11 @@ impl Artifact for KafkaEndpoint {
         let config = &self.config;
         let settings = Settings { order: config.order, policy: config.retry, capacity: config.max_in_flight };
         let mut topics = Topics::new(Arc::clone(config), lease.clone())?;
-        dispatch::run(&mut topics, Arc::clone(&self.handler), &lease, settings).await
+        let mut handler = Arc::clone(&self.handler);
+        if config.offsets == Offsets::InDatabase {
+            handler = Arc::new(Once::new(handler));
+        }
+        dispatch::run(&mut topics, handler, &lease, settings).await
     }
 }
 

@@ -11,6 +11,7 @@ mod client;
 pub mod config;
 mod convert;
 mod endpoint;
+mod once;
 mod producer;
 mod publisher;
 mod shared;

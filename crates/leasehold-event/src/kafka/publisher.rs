@@ -1,5 +1,6 @@
 //! A handler that publishes what it gets.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -37,6 +38,7 @@ impl KafkaPublisher {
             timeout: DEFAULT_TIMEOUT,
             sasl: None,
             tls: None,
+            properties: BTreeMap::new(),
         };
         Self { access, topic: topic.into(), producer: Mutex::new(None) }
     }
@@ -64,7 +66,7 @@ impl KafkaPublisher {
 
     fn producer(&self, lease: &Lease) -> Result<Arc<Producer>, Error> {
         let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(producer) = &*producer {
+        if let Some(producer) = producer.as_ref().filter(|producer| !producer.is_broken()) {
             return Ok(Arc::clone(producer));
         }
         let access = Access { artifact: lease.artifact().to_string(), ..self.access.clone() };

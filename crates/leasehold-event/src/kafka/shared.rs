@@ -27,6 +27,8 @@ pub(super) struct Partition {
     handled: Option<u64>,
     /// What the broker knows of that.
     committed: Option<u64>,
+    /// The last that was brought.
+    last: Option<u64>,
 }
 
 /// All assigned partitions.
@@ -36,6 +38,8 @@ pub(super) struct Book {
     lanes: LaneId,
     open: usize,
     latest: usize,
+    /// How often partitions went.
+    gone: u64,
 }
 
 /// Topic, partition, and the offset with which the next holder is to begin.
@@ -63,7 +67,22 @@ impl Book {
         self.open += 1;
         let known = self.partition(topic, partition);
         known.open.push_back(offset);
+        known.last = Some(offset);
         known
+    }
+
+    /// Whether this is an offset that was passed already: the topic was made anew, or truncated.
+    pub(super) fn goes_back(&mut self, topic: &str, partition: i32, offset: u64) -> bool {
+        self.partition(topic, partition).last.is_some_and(|last| offset <= last)
+    }
+
+    /// How often partitions went. While this stays the same, all lanes are still known.
+    pub(super) fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    pub(super) fn knows(&self, lane: LaneId) -> bool {
+        self.partitions.iter().any(|partition| partition.lane == lane)
     }
 
     /// How many messages are here of which the next holder would not know that they are done.
@@ -117,12 +136,14 @@ impl Book {
         let gone = self.partitions.swap_remove(self.partitions.iter().position(same)?);
         self.open -= gone.open.len();
         self.latest = 0;
+        self.gone += 1;
         Some(gone.lane)
     }
 
     /// Nothing is ours any more; the lanes that are lost.
     pub(super) fn revoke_all(&mut self) -> Vec<LaneId> {
         (self.open, self.latest) = (0, 0);
+        self.gone += 1;
         self.partitions.drain(..).map(|gone| gone.lane).collect()
     }
 }
@@ -132,8 +153,8 @@ impl Partition {
         let source: Arc<str> = format!("{topic}/{partition}").into();
         let (key, checkpoint) =
             (Bytes::copy_from_slice(source.as_bytes()), checkpoint(topic, partition).into());
-        let (open, handled, committed) = (VecDeque::new(), None, None);
-        Self { lane, topic: topic.into(), partition, source, key, checkpoint, open, handled, committed }
+        let (open, handled, committed, last) = (VecDeque::new(), None, None, None);
+        Self { lane, topic: topic.into(), partition, source, key, checkpoint, open, handled, committed, last }
     }
 
     /// How many are done with this.
@@ -176,5 +197,19 @@ mod tests {
         let again = book.deliver("b", 1, 0).lane;
         assert_eq!(again, 3, "another assignment is another lane");
         assert_eq!(book.revoke_all().len(), 2);
+    }
+    #[test]
+    fn an_offset_that_goes_back_is_noticed_until_the_partition_is_a_lane_of_its_own_again() {
+        let mut book = Book::default();
+        assert!(!book.goes_back("a", 0, 5));
+        let lane = book.deliver("a", 0, 5).lane;
+        assert!(!book.goes_back("a", 0, 6));
+        assert!(book.goes_back("a", 0, 5) && book.goes_back("a", 0, 0));
+        assert_eq!((book.revoke("a", 0), book.gone()), (Some(lane), 1));
+        assert!(!book.goes_back("a", 0, 0));
+        let again = book.deliver("a", 0, 0).lane;
+        assert!(book.knows(again) && !book.knows(lane));
+        book.handled(again, 0, false);
+        assert_eq!(book.to_commit(), [("a".into(), 0, 1)], "and is committed, though it is lower");
     }
 }

@@ -10,7 +10,7 @@ use leasehold_core::artifact::ArtifactError;
 use leasehold_core::backoff::Backoff;
 use leasehold_core::dispatch::{Action, Decision, Event, LaneId, Settlement, Source};
 use leasehold_core::lease::Lease;
-use leasehold_core::message::Message;
+use leasehold_core::message::{Message, Progress};
 use leasehold_core::status::Condition;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{mpsc, oneshot};
@@ -35,6 +35,8 @@ pub(super) struct Topics {
     events: UnboundedReceiver<Vec<Event>>,
     waiting: VecDeque<Event>,
     dead_letters: Option<Producer>,
+    /// By lane: the lowest position of a message that could not be buried before the run ended. The next holder begins there.
+    kept: Vec<(LaneId, u64)>,
 }
 
 impl Topics {
@@ -50,7 +52,8 @@ impl Topics {
             .map_err(|error| Error::new(ErrorKind::Other, "start the client's thread", error.to_string()))?;
         let text = format!("waits for partitions of {} of {}", config.topics.join(", "), config.brokers);
         lease.report(Condition::Impaired(text.into()));
-        Ok(Self { config, lease, commands, events, waiting: VecDeque::new(), dead_letters: None })
+        let (waiting, dead_letters, kept) = (VecDeque::new(), None, Vec::new());
+        Ok(Self { config, lease, commands, events, waiting, dead_letters, kept })
     }
 
     fn command(&self, command: Command) {
@@ -59,21 +62,21 @@ impl Topics {
     }
 
     fn dead_letters(&mut self) -> Result<&Producer, Error> {
-        if self.dead_letters.is_none() {
+        if self.dead_letters.as_ref().is_none_or(Producer::is_broken) {
             let name = format!("leasehold-{}-{}-dead", self.lease.artifact(), self.lease.token());
             self.dead_letters = Some(Producer::new(Access::from(&*self.config), &name)?);
         }
         self.dead_letters.as_ref().ok_or_else(|| Error::new(ErrorKind::Other, "produce", "no producer"))
     }
 
-    /// Until it is there: an offset cannot move past a message that is nowhere else.
+    /// Until it is there: an offset cannot move past a message that is nowhere else. False: the run is to end first.
     async fn bury(
         &mut self,
         decision: &Decision<Message>,
         attempts: u32,
         reason: &str,
-    ) -> Result<(), ArtifactError> {
-        let Some(topic) = self.config.dead_letter.clone() else { return Ok(()) };
+    ) -> Result<bool, ArtifactError> {
+        let Some(topic) = self.config.dead_letter.clone() else { return Ok(true) };
         let source = format!("{}/{}", decision.item.source(), decision.position);
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1, Backoff::seed());
         loop {
@@ -89,13 +92,14 @@ impl Topics {
                     self.lease
                         .report(Condition::Working(format!("dead letters go to {topic:?} again").into()));
                 }
-                return Ok(());
+                return Ok(true);
             };
             self.lease
                 .report(Condition::Impaired(format!("a dead letter cannot go to its topic: {error}").into()));
             let pause = tokio::time::sleep(backoff.next_pause());
             if self.lease.unless_revoked(pause).await.is_err() {
-                return Err(error.into());
+                tracing::warn!(artifact = %self.lease.artifact(), %error, source, "a dead letter is left to the next holder");
+                return Ok(false);
             }
         }
     }
@@ -107,10 +111,13 @@ impl Topics {
         lane: LaneId,
         mark: u64,
     ) -> Result<(), ArtifactError> {
-        let last =
-            settlement.decisions.iter().find(|decision| decision.lane == lane && decision.position == mark);
-        let progress = last.and_then(|decision| decision.item.parts().progress.as_ref());
-        if let Some(progress) = progress.filter(|progress| !progress.is_recorded()) {
+        // The mark itself, unless a message behind it was kept.
+        let below = |decision: &&Decision<Message>| decision.lane == lane && decision.position <= mark;
+        let last = settlement.decisions.iter().filter(below).max_by_key(|decision| decision.position);
+        let Some(Decision { action, item, .. }) = last else { return Ok(()) };
+        // Of a handler that failed, what it has written is not known to have stayed.
+        let is_due = |progress: &&Arc<Progress>| *action != Action::Acknowledge || !progress.is_recorded();
+        if let Some(progress) = item.parts().progress.as_ref().filter(is_due) {
             self.lease.save(progress.key(), progress.value()).await?;
         }
         Ok(())
@@ -120,30 +127,29 @@ impl Topics {
 #[async_trait]
 impl Source for Topics {
     async fn fetch(&mut self, room: usize, events: &mut Vec<Event>) -> Result<(), ArtifactError> {
-        if self.waiting.is_empty() {
-            let brought = self.events.recv().await;
-            let brought = brought.ok_or_else(|| ArtifactError::message("the client's thread has ended"))?;
-            self.waiting.extend(brought);
+        loop {
             while let Ok(brought) = self.events.try_recv() {
                 self.waiting.extend(brought);
             }
+            take(&mut self.waiting, room, events);
+            if !events.is_empty() {
+                return Ok(());
+            }
+            let brought = self.events.recv().await;
+            let brought = brought.ok_or_else(|| ArtifactError::message("the client's thread has ended"))?;
+            self.waiting.extend(brought);
         }
-        let mut left = room;
-        while left > 0
-            && let Some(event) = self.waiting.pop_front()
-        {
-            left -= usize::from(matches!(event, Event::Message(_)));
-            events.push(event);
-        }
-        Ok(())
     }
 
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
         for decision in &settlement.decisions {
-            if let Action::DeadLetter { attempts, reason } = &decision.action {
-                self.bury(decision, *attempts, reason).await?;
+            if let Action::DeadLetter { attempts, reason } = &decision.action
+                && !self.bury(decision, *attempts, reason).await?
+            {
+                self.kept.push((decision.lane, decision.position));
             }
         }
+        settlement.watermarks.retain_mut(|(lane, mark)| below(&self.kept, *lane, mark));
         if settlement.watermarks.is_empty() {
             return Ok(());
         }
@@ -155,6 +161,12 @@ impl Source for Topics {
         self.lease.check()?;
         self.command(Command::Handled(settlement.watermarks.clone()));
         Ok(())
+    }
+
+    fn handing_over(&mut self, message: &Message) {
+        if let Some(progress) = &message.parts().progress {
+            progress.begin();
+        }
     }
 
     async fn stop(&mut self) -> Result<(), ArtifactError> {
@@ -174,8 +186,83 @@ impl Source for Topics {
     }
 }
 
+/// Moves a mark below whatever of its lane was kept; whether there is anything below.
+fn below(kept: &[(LaneId, u64)], lane: LaneId, mark: &mut u64) -> bool {
+    let lowest = kept.iter().filter(|(of, _)| *of == lane).map(|(_, position)| *position).min();
+    let Some(lowest) = lowest.filter(|lowest| *lowest <= *mark) else { return true };
+    let Some(last) = lowest.checked_sub(1) else { return false };
+    *mark = last;
+    true
+}
+
+/// At most `room` messages, and what is between them; without room, the lanes that are lost.
+fn take(waiting: &mut VecDeque<Event>, room: usize, into: &mut Vec<Event>) {
+    if room == 0 {
+        let lost = |event: &Event| match event {
+            Event::Lost(lane) => Some(*lane),
+            Event::Message(_) => None,
+        };
+        let gone: Vec<LaneId> = waiting.iter().filter_map(lost).collect();
+        if !gone.is_empty() {
+            // Nor are messages of those brought after it.
+            waiting.retain(|event| matches!(event, Event::Message(message) if !gone.contains(&message.lane)));
+            into.extend(gone.into_iter().map(Event::Lost));
+        }
+        return;
+    }
+    let mut left = room;
+    while left > 0
+        && let Some(event) = waiting.pop_front()
+    {
+        left -= usize::from(matches!(event, Event::Message(_)));
+        into.push(event);
+    }
+}
+
 impl Drop for Topics {
     fn drop(&mut self) {
         self.command(Command::Abandon);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use leasehold_core::dispatch::Fetched;
+    use leasehold_core::message::{MessageId, Parts};
+
+    use super::*;
+
+    fn message(lane: LaneId, position: u64) -> Event {
+        let parts = Parts {
+            id: MessageId::Position(position),
+            key: None,
+            headers: Vec::new(),
+            content_type: None,
+            body: None,
+            source: "t/0".into(),
+            progress: None,
+            native: None,
+        };
+        Event::Message(Fetched { lane, position, key: None, due: None, message: Message::new(parts, 1) })
+    }
+
+    #[test]
+    fn a_lost_lane_is_told_without_room_and_its_messages_do_not_come_after_it() {
+        let mut waiting: VecDeque<Event> = [message(1, 7), message(2, 0), Event::Lost(1)].into();
+        let mut events = Vec::new();
+        take(&mut waiting, 0, &mut events);
+        assert!(matches!(events[..], [Event::Lost(1)]));
+        take(&mut waiting, 0, &mut events);
+        assert_eq!(events.len(), 1);
+        take(&mut waiting, 5, &mut events);
+        assert!(matches!(&events[1], Event::Message(message) if message.lane == 2));
+        assert_eq!((events.len(), waiting.len()), (2, 0));
+    }
+    #[test]
+    fn no_mark_passes_a_message_that_was_kept() {
+        let kept = [(1, 7), (1, 5), (2, 0)];
+        let at = |lane, mut mark| below(&kept, lane, &mut mark).then_some(mark);
+        assert_eq!((at(1, 4), at(1, 5), at(1, 9)), (Some(4), Some(4), Some(4)));
+        assert_eq!((at(2, 3), at(3, 3)), (None, Some(3)));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use leasehold_core::dispatch::Event;
 use leasehold_core::lease::Lease;
@@ -51,6 +52,11 @@ impl Shared {
     /// Why the client is of no use any more, once.
     pub(super) fn failure(&self) -> Option<Error> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the client is of no use any more.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// It cannot work at present.
@@ -103,21 +109,66 @@ impl Shared {
         }
     }
 
+    fn patience(&self) -> Duration {
+        self.config.timeout
+    }
+
+    /// The end of a partition of which nobody has handled anything, written down before anything is taken from it: the next
+    /// holder would find a later one, and what came between them would be lost.
+    fn pin(
+        &self,
+        consumer: &BaseConsumer<Callbacks>,
+        topic: &str,
+        partition: i32,
+        name: &str,
+    ) -> Result<Offset, Error> {
+        const OPERATION: &str = "find the latest offset";
+        let found = consumer.fetch_watermarks(topic, partition, self.patience());
+        let (_, end) = found.map_err(|error| self.explain(OPERATION, &error))?;
+        if self.config.offsets == Offsets::InDatabase {
+            let saved = self.runtime.block_on(self.lease.save(name, end));
+            saved.map_err(|error| {
+                Error::new(ErrorKind::Other, OPERATION, format!("checkpoint {name}: {error}"))
+            })?;
+        } else {
+            self.commit(consumer, &[(topic.into(), partition, end.unsigned_abs())])?;
+        }
+        Ok(Offset::Offset(end))
+    }
+
     fn assigned(&self, consumer: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> Result<(), Error> {
-        if self.config.offsets == Offsets::InDatabase && list.count() > 0 {
+        let (in_database, latest) =
+            (self.config.offsets == Offsets::InDatabase, self.config.start == Start::Latest);
+        if (in_database || latest) && list.count() > 0 {
+            let committed = if in_database {
+                TopicPartitionList::new()
+            } else {
+                let asked = consumer.committed_offsets(list.clone(), self.patience());
+                asked.map_err(|error| self.explain("read committed offsets", &error))?
+            };
             let mut from = TopicPartitionList::with_capacity(list.count());
             for element in list.elements() {
-                let name = checkpoint(element.topic(), element.partition());
+                let (topic, partition) = (element.topic(), element.partition());
+                let name = checkpoint(topic, partition);
                 let failed = |error: &dyn Display| {
                     Error::new(ErrorKind::Other, "read offsets", format!("checkpoint {name}: {error}"))
                 };
-                let known = self.runtime.block_on(self.lease.load(&name)).map_err(|error| failed(&error))?;
-                let offset = match known {
-                    Some(text) => Offset::Offset(text.parse().map_err(|error| failed(&error))?),
-                    None if self.config.start == Start::Earliest => Offset::Beginning,
-                    None => Offset::End,
+                let known = if in_database {
+                    let loaded = self.runtime.block_on(self.lease.load(&name));
+                    let loaded = loaded.map_err(|error| failed(&error))?;
+                    loaded.map(|text| text.parse()).transpose().map_err(|error| failed(&error))?
+                } else {
+                    committed.find_partition(topic, partition).and_then(|known| match known.offset() {
+                        Offset::Offset(offset) => Some(offset),
+                        _ => None,
+                    })
                 };
-                let added = from.add_partition_offset(element.topic(), element.partition(), offset);
+                let offset = match known {
+                    Some(offset) => Offset::Offset(offset),
+                    None if latest => self.pin(consumer, topic, partition, &name)?,
+                    None => Offset::Beginning,
+                };
+                let added = from.add_partition_offset(topic, partition, offset);
                 added.map_err(|error| failed(&error))?;
             }
             consumer.assign(&from).map_err(|error| self.explain("assign partitions", &error))?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use leasehold_core::backoff::Backoff;
@@ -55,50 +55,61 @@ const RENEW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// How a client's life ended.
 enum Ended {
-    Closed,
+    /// And whom to tell when the client is gone, too.
+    Closed(Option<oneshot::Sender<()>>),
     Failed(Error),
 }
 
 /// Runs until it is told to end. `commands` gives what `receiver` takes.
 pub(super) fn run(shared: &Arc<Shared>, commands: &Sender<Command>, receiver: &Receiver<Command>) {
     let mut backoff = Backoff::new(RENEW.0, RENEW.1, Backoff::seed());
+    // Outlives each client: the next one is not to bring anything either.
+    let mut stopped = false;
     loop {
         let began = BootClock.now();
         let drowsy = Arc::new(AtomicBool::new(false));
         let ended = match consumer(shared, commands, &drowsy) {
-            Ok(consumer) => Client::new(shared, receiver, &consumer, drowsy).live(),
+            Ok(consumer) => Client::new(shared, receiver, &consumer, drowsy, &mut stopped).live(),
             Err(error) => Ended::Failed(error),
         };
-        let Ended::Failed(error) = ended else { return };
+        let error = match ended {
+            Ended::Failed(error) => error,
+            Ended::Closed(done) => {
+                // Whoever asked may have gone.
+                let _ = done.map(|done| done.send(()));
+                return;
+            }
+        };
         let lost = shared.book().revoke_all();
         shared.bring(lost.into_iter().map(Event::Lost).collect());
         shared.impaired(&error);
         if BootClock.now().since(began) > RENEW.1 * 2 {
             backoff.reset();
         }
-        if !rest(receiver, backoff.next_pause()) {
+        if !rest(receiver, backoff.next_pause(), &mut stopped) {
             return;
         }
     }
 }
 
-/// Waits; whether to go on.
-fn rest(receiver: &Receiver<Command>, pause: Duration) -> bool {
+/// Waits; whether to go on. Once it is stopped it waits for the end.
+fn rest(receiver: &Receiver<Command>, pause: Duration, stopped: &mut bool) -> bool {
     let until = BootClock.now() + pause;
     loop {
         let left = until.since(BootClock.now());
-        if left.is_zero() {
+        if left.is_zero() && !*stopped {
             return true;
         }
-        match receiver.recv_timeout(left) {
+        match receiver.recv_timeout(if *stopped { IDLE } else { left }) {
             Ok(Command::Close(done)) => {
                 // Whoever asked may have gone.
                 let _ = done.send(());
                 return false;
             }
-            Ok(Command::Abandon) => return false,
+            Ok(Command::Abandon) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(Command::Stop) => *stopped = true,
             // Nothing of what was handled can be told any more.
-            Ok(Command::Wake | Command::Handled(_) | Command::Stop) | Err(_) => {}
+            Ok(Command::Wake | Command::Handled(_)) | Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }
@@ -138,7 +149,7 @@ struct Client<'a> {
     /// Since when nothing is brought because handlers are behind.
     full_since: Option<Instant>,
     paused: bool,
-    stopped: bool,
+    stopped: &'a mut bool,
     impaired: bool,
     probed_at: Instant,
 }
@@ -149,9 +160,10 @@ impl<'a> Client<'a> {
         receiver: &'a Receiver<Command>,
         consumer: &'a BaseConsumer<Callbacks>,
         drowsy: Arc<AtomicBool>,
+        stopped: &'a mut bool,
     ) -> Self {
         let (committed_at, full_since, probed_at) = (BootClock.now(), None, BootClock.now());
-        let (paused, stopped, impaired) = (false, false, false);
+        let (paused, impaired) = (false, false);
         Self {
             shared,
             receiver,
@@ -169,8 +181,8 @@ impl<'a> Client<'a> {
     fn live(mut self) -> Ended {
         loop {
             while let Ok(command) = self.receiver.try_recv() {
-                if self.obey(command) {
-                    return Ended::Closed;
+                if let Some(closed) = self.obey(command) {
+                    return closed;
                 }
             }
             let more = self.bring();
@@ -181,15 +193,15 @@ impl<'a> Client<'a> {
             self.probe();
             if !more
                 && let Some(command) = self.sleep()
-                && self.obey(command)
+                && let Some(closed) = self.obey(command)
             {
-                return Ended::Closed;
+                return closed;
             }
         }
     }
 
-    /// Whether that was the end.
-    fn obey(&mut self, command: Command) -> bool {
+    /// The end, if that was it.
+    fn obey(&mut self, command: Command) -> Option<Ended> {
         match command {
             Command::Wake => {}
             Command::Handled(marks) => {
@@ -200,28 +212,27 @@ impl<'a> Client<'a> {
                 }
             }
             Command::Stop => {
-                self.stopped = true;
+                *self.stopped = true;
                 self.pause();
             }
             Command::Close(done) => {
                 self.commit_now();
                 self.shared.end();
-                // Whoever asked may have gone.
-                let _ = done.send(());
-                return true;
+                return Some(Ended::Closed(Some(done)));
             }
             Command::Abandon => {
                 self.shared.end();
-                return true;
+                return Some(Ended::Closed(None));
             }
         }
-        false
+        None
     }
 
     /// Polls, and brings what there is; whether there may be more.
     fn bring(&mut self) -> bool {
         let most = self.shared.config.max_in_flight;
         let (mut events, mut empty) = (Vec::new(), 0);
+        let gone = self.shared.book().gone();
         // Before the queue is found empty: what comes between that and going to sleep wakes the thread, too.
         self.drowsy.store(true, Ordering::Release);
         if !self.may_bring() {
@@ -231,7 +242,7 @@ impl<'a> Client<'a> {
             {
                 self.take(polled, &mut events);
             }
-            self.shared.bring(events);
+            self.pass_on(events, gone);
             return false;
         }
         while events.len() < TOGETHER && empty < EMPTY && self.shared.book().open() < most {
@@ -240,13 +251,32 @@ impl<'a> Client<'a> {
                 None => empty += 1,
             }
         }
-        self.shared.bring(events);
+        self.pass_on(events, gone);
         empty < EMPTY
+    }
+
+    /// Brings what was polled, but for what came to nothing meanwhile: `gone` is how often partitions had gone before.
+    fn pass_on(&self, mut events: Vec<Event>, gone: u64) {
+        if self.shared.has_failed() {
+            // Where to begin could not be read, for example: then these are from somewhere else. All lanes are lost in a moment.
+            return;
+        }
+        {
+            let book = self.shared.book();
+            if book.gone() != gone {
+                // The callbacks have told of it already: nothing of a lane comes after its loss.
+                events.retain(|event| match event {
+                    Event::Message(message) => book.knows(message.lane),
+                    Event::Lost(_) => true,
+                });
+            }
+        }
+        self.shared.bring(events);
     }
 
     /// Whether messages may be brought; pauses and resumes the client's fetching.
     fn may_bring(&mut self) -> bool {
-        if self.stopped {
+        if *self.stopped {
             return false;
         }
         let most = self.shared.config.max_in_flight;
@@ -272,8 +302,8 @@ impl<'a> Client<'a> {
     fn take(&mut self, polled: Result<BorrowedMessage<'_>, KafkaError>, events: &mut Vec<Event>) {
         match polled {
             // It stays at the broker: nobody was told of it.
-            Ok(_) if self.stopped => {}
-            Ok(message) => events.push(self.message(&message)),
+            Ok(_) if *self.stopped => {}
+            Ok(message) => self.message(&message, events),
             Err(error @ KafkaError::MessageConsumptionFatal(_)) => {
                 self.shared.fail(self.shared.explain("consume", &error));
             }
@@ -281,12 +311,19 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn message(&mut self, from: &BorrowedMessage<'_>) -> Event {
+    fn message(&mut self, from: &BorrowedMessage<'_>, events: &mut Vec<Event>) {
         if self.impaired {
             self.heals();
         }
         let offset = from.offset().unsigned_abs();
         let mut book = self.shared.book();
+        if book.goes_back(from.topic(), from.partition(), offset) {
+            tracing::warn!(
+                artifact = %self.shared.lease.artifact(), topic = from.topic(), partition = from.partition(), offset,
+                "the partition begins anew: its topic was deleted and made again, or truncated"
+            );
+            events.extend(book.revoke(from.topic(), from.partition()).map(Event::Lost));
+        }
         let partition = book.deliver(from.topic(), from.partition(), offset);
         let config = &self.shared.config;
         let progress = (config.offsets == Offsets::InDatabase)
@@ -296,7 +333,8 @@ impl<'a> Client<'a> {
             Key::Message => message.key().cloned(),
             Key::Partition => Some(partition.key.clone()),
         };
-        Event::Message(Fetched { lane: partition.lane, position: offset, key, due: None, message })
+        let fetched = Fetched { lane: partition.lane, position: offset, key, due: None, message };
+        events.push(Event::Message(fetched));
     }
 
     /// Commits when it is time, or when much is waiting for it.

@@ -32,6 +32,13 @@ impl Address {
 
     pub(crate) fn read(artifact: &str, url: &Secret) -> Result<Self, Error> {
         let text = url.reveal(artifact, "url")?;
+        if is_bracketed(&text) {
+            // The parser would take it for localhost.
+            return Err(Error::artifact(
+                artifact,
+                "url has an IPv6 address for a host, which the client does not understand: give a host name that resolves to it",
+            ));
+        }
         // What the parser says may repeat the password.
         let uri: AMQPUri = text.parse().map_err(|_| {
             Error::artifact(
@@ -57,6 +64,13 @@ impl Address {
     pub(crate) fn user(&self) -> &str {
         &self.uri.authority.userinfo.username
     }
+}
+
+/// Whether the host is written in brackets.
+fn is_bracketed(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default().starts_with('[')
 }
 
 impl fmt::Display for Address {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::address::Address;
+use super::publish;
 use crate::tls::Tls;
 
 /// Enough that the next messages are here while some are handled, few enough that little comes again after a crash.
@@ -57,7 +58,8 @@ pub enum Fence {
     #[default]
     Exclusive,
     /// The queue has `x-single-active-consumer`: a second one waits until the first one's connection is gone, so that order
-    /// is kept across a freeze, too.
+    /// is kept across a freeze, too. With [`Declare::Passive`] nobody checks that the queue has it: without it this is
+    /// [`Fence::None`].
     SingleActive,
     /// Others may consume beside this endpoint.
     None,
@@ -270,6 +272,7 @@ impl RabbitMqConfig {
                 self.prefetch
             ));
         }
+        self.names()?;
         self.failures()?;
         self.declaration()?;
         if let Some(heartbeat) = self.heartbeat
@@ -286,6 +289,37 @@ impl RabbitMqConfig {
             ));
         }
         self.tls.as_ref().map_or(Ok(()), |tls| tls.validate(self.name.as_str()))
+    }
+
+    /// AMQP's names are short.
+    fn names(&self) -> Result<(), Error> {
+        let mut names: Vec<(&str, &str)> = Vec::new();
+        if let Some(dead) = &self.dead_letter {
+            names.extend([
+                ("dead-letter exchange", dead.exchange.as_str()),
+                ("dead-letter routing-key", &dead.routing_key),
+            ]);
+        }
+        if let Some(exchange) = &self.exchange {
+            names.extend([("exchange name", exchange.name.as_str()), ("exchange kind", &exchange.kind)]);
+        }
+        for Binding { exchange, routing_key } in &self.bindings {
+            names.extend([("bindings exchange", exchange.as_str()), ("bindings routing-key", routing_key)]);
+        }
+        names.extend(self.arguments.keys().map(|name| ("arguments", name.as_str())));
+        if let Some((field, name)) = names.into_iter().find(|(_, name)| name.len() > MAX_NAME) {
+            let bytes = name.len();
+            return Err(self.problem(format!("{field} {name:?} has {bytes} bytes: give at most {MAX_NAME}")));
+        }
+        let most = MAX_NAME - publish::SUFFIX;
+        if self.retry.place == Place::Requeue && self.queue.len() > most {
+            return Err(self.problem(format!(
+                "queue {:?} has {} bytes: retry place requeue has queues named after it, so give at most {most}",
+                self.queue,
+                self.queue.len()
+            )));
+        }
+        Ok(())
     }
 
     fn failures(&self) -> Result<(), Error> {

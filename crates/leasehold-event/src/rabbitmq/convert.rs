@@ -121,12 +121,22 @@ fn headers(table: &FieldTable) -> Vec<(Arc<str>, Bytes)> {
     table.inner().iter().filter_map(read).collect()
 }
 
-/// The properties of a message with further headers.
+/// What is known of the attempts to handle a message: nothing for others, whom it goes on to.
+pub(super) const HISTORY: [&str; 2] = [ATTEMPTS, DEATHS];
+
+/// The properties of a message with further headers, and without those. The deliveries that a quorum queue counted are left
+/// out always: where the message goes it is new, and what was noted has them in it.
 pub(crate) fn with_headers(
     properties: &BasicProperties,
+    without: &[&str],
     more: impl IntoIterator<Item = (&'static str, AMQPValue)>,
 ) -> BasicProperties {
-    let mut table = properties.headers().clone().unwrap_or_default();
+    let mut table = FieldTable::default();
+    for (name, value) in properties.headers().iter().flat_map(|known| known.inner()) {
+        if name.as_str() != DELIVERIES && !without.contains(&name.as_str()) {
+            table.insert(name.clone(), value.clone());
+        }
+    }
     for (name, value) in more {
         table.insert(name.into(), value);
     }
@@ -212,5 +222,15 @@ mod tests {
         deaths.push(death("in", "rejected", 2));
         deaths.push(death("in.wait", "expired", 2));
         assert_eq!(attempt_of(&[(DEATHS, AMQPValue::FieldArray(deaths))], false), 3);
+    }
+    #[test]
+    fn what_is_put_back_counts_its_attempts_once_and_what_goes_on_tells_nothing_of_them() {
+        let number = AMQPValue::LongLongInt;
+        let came = table(&[(DELIVERIES, number(3)), (DEATHS, number(1)), ("customer", number(7))]);
+        let came = BasicProperties::default().with_headers(came);
+        let back = with_headers(&came, &[], [(ATTEMPTS, number(4))]);
+        assert_eq!(attempt(&back, false, "in"), 5);
+        let on = with_headers(&back, &HISTORY, [("more", number(1))]);
+        assert_eq!(on.headers(), &Some(table(&[("customer", number(7)), ("more", number(1))])));
     }
 }

@@ -19,7 +19,7 @@ use super::address::Address;
 use super::config::DEFAULT_TIMEOUT;
 use super::convert::{self, Native};
 use super::link::Route;
-use super::publish::publish;
+use super::publish::{publish, short};
 use crate::dead;
 use crate::error::{Error, ErrorKind};
 use crate::tls::Tls;
@@ -111,27 +111,29 @@ async fn open(route: &Route) -> Result<Open, Error> {
     Ok(Open { _connection: connection, channel })
 }
 
-fn properties(message: &Message, lease: &Lease) -> BasicProperties {
+fn properties(message: &Message, lease: &Lease) -> Result<BasicProperties, HandlerError> {
     let token = [(dead::TOKEN, AMQPValue::LongString(lease.token().to_string().into()))];
     let persistent = |properties: BasicProperties| properties.with_delivery_mode(2);
     if let Some(native) = Native::of(message) {
-        return persistent(convert::with_headers(&native.properties, token));
+        return Ok(persistent(convert::with_headers(&native.properties, &convert::HISTORY, token)));
     }
-    let mut properties = convert::with_headers(&BasicProperties::default(), token);
+    let mut properties = convert::with_headers(&BasicProperties::default(), &[], token);
     if let Some(mut table) = properties.headers().clone() {
         for (name, value) in message.headers() {
-            table.insert(name.into(), AMQPValue::LongString(value.to_vec().into()));
+            // It will not be shorter the next time.
+            let name = short("header", name).map_err(|error| HandlerError::reject(error.to_string()))?;
+            table.insert(name, AMQPValue::LongString(value.to_vec().into()));
         }
         properties = properties.with_headers(table);
     }
-    if let Some(kind) = message.content_type() {
-        properties = properties.with_content_type(kind.into());
+    if let Some(kind) = message.content_type().and_then(|kind| short("content type", kind).ok()) {
+        properties = properties.with_content_type(kind);
     }
     let id = message.id();
-    if !id.is_empty() && id.len() <= 255 {
-        properties = properties.with_message_id(id.as_ref().into());
+    if let Some(id) = Some(id).filter(|id| !id.is_empty()).and_then(|id| short("id", &id).ok()) {
+        properties = properties.with_message_id(id);
     }
-    persistent(properties)
+    Ok(persistent(properties))
 }
 
 #[async_trait]
@@ -149,7 +151,7 @@ impl Handler for RabbitMqPublisher {
         let came = Native::of(&message).map(|native| native.routing_key.as_str());
         let key = self.routing_key.as_deref().or(came).unwrap_or_default();
         let body = message.body().map_or(&[][..], |body| body);
-        let properties = properties(&message, &lease);
+        let properties = properties(&message, &lease)?;
         lease.check()?;
         let published = publish(&open.channel, &route, &self.exchange, key, body, properties).await;
         if published.is_err() {

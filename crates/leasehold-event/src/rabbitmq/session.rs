@@ -15,6 +15,7 @@ use leasehold_core::lease::Lease;
 
 use super::config::{Argument, Declare, Fence, QueueType, RabbitMqConfig};
 use super::link::{self, Route};
+use super::publish;
 use crate::error::{Error, ErrorKind};
 
 /// Time for a farewell: it is over before another node is waited for.
@@ -38,7 +39,8 @@ impl Session {
         route: Arc<Route>,
         lease: Lease,
     ) -> Result<Self, Error> {
-        let tag: ShortString = format!("{}.{}", lease.artifact(), lease.token()).into();
+        let tag = format!("{}.{}", lease.artifact(), lease.token());
+        let tag = publish::short("consumer tag", &tag)?;
         let connection =
             route.connect(&format!("leasehold {} token {}", lease.artifact(), lease.token())).await?;
         let channel = route.ask("open a channel", connection.create_channel()).await?;
@@ -51,16 +53,19 @@ impl Session {
         }
         let exclusive = config.fence == Fence::Exclusive;
         let options = BasicConsumeOptions { exclusive, ..BasicConsumeOptions::default() };
-        let queue = config.queue.as_str().into();
+        let queue = publish::short("queue", &config.queue)?;
         let consume = channel.basic_consume(queue, tag.clone(), options, FieldTable::default());
         let consumer = route.ask("consume", consume).await?;
         Ok(Self { route, connection, channel, publishing: None, consumer, tag })
     }
 
-    /// Waits for deliveries, and takes at most `room` that are here. Cancellation safe.
+    /// Waits until there is one in `into`, and adds what is here to at most `room`. Without room it waits until the consumer
+    /// ends. Cancellation safe.
     pub(super) async fn deliveries(&mut self, room: usize, into: &mut Vec<Delivery>) -> Result<(), Error> {
-        let first = self.consumer.next().await;
-        into.push(self.delivery(first)?);
+        while room == 0 || into.is_empty() {
+            let next = self.consumer.next().await;
+            into.push(self.delivery(next)?);
+        }
         while into.len() < room {
             let Some(next) = self.consumer.next().now_or_never() else { break };
             into.push(self.delivery(next)?);
@@ -99,6 +104,13 @@ impl Session {
         Ok(channel)
     }
 
+    /// After an error of publishing: whether the broker is still there to be asked again.
+    pub(super) fn heals_publishing(&mut self) -> bool {
+        // It ends the channel over a missing exchange.
+        self.publishing.take_if(|channel| !channel.status().connected());
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+
     /// Asks for no more deliveries.
     pub(super) async fn cancel(&self) -> Result<(), Error> {
         let cancel = self.channel.basic_cancel(self.tag.clone(), BasicCancelOptions::default());
@@ -115,7 +127,7 @@ impl Session {
 }
 
 async fn declare(config: &RabbitMqConfig, route: &Route, channel: &Channel) -> Result<(), Error> {
-    let queue: ShortString = config.queue.as_str().into();
+    let queue = publish::short("queue", &config.queue)?;
     if config.declare == Declare::Passive {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let look = channel.queue_declare(queue, options, FieldTable::default());
@@ -124,15 +136,22 @@ async fn declare(config: &RabbitMqConfig, route: &Route, channel: &Channel) -> R
     if let Some(exchange) = &config.exchange {
         let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let kind = exchange_kind(&exchange.kind);
-        let declare =
-            channel.exchange_declare(exchange.name.as_str().into(), kind, options, FieldTable::default());
+        let declare = channel.exchange_declare(
+            publish::short("exchange", &exchange.name)?,
+            kind,
+            options,
+            FieldTable::default(),
+        );
         route.ask("declare the exchange", declare).await?;
     }
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    let declare = channel.queue_declare(queue.clone(), durable, arguments(config));
+    let declare = channel.queue_declare(queue.clone(), durable, arguments(config)?);
     route.ask("declare the queue", declare).await?;
     for binding in &config.bindings {
-        let (exchange, key) = (binding.exchange.as_str().into(), binding.routing_key.as_str().into());
+        let (exchange, key) = (
+            publish::short("exchange", &binding.exchange)?,
+            publish::short("routing key", &binding.routing_key)?,
+        );
         let bind = channel.queue_bind(
             queue.clone(),
             exchange,
@@ -143,7 +162,8 @@ async fn declare(config: &RabbitMqConfig, route: &Route, channel: &Channel) -> R
         route.ask("bind the queue", bind).await?;
     }
     if let Some(dead) = config.dead_letter.as_ref().filter(|dead| dead.exchange.is_empty()) {
-        let declare = channel.queue_declare(dead.routing_key.as_str().into(), durable, FieldTable::default());
+        let dead = publish::short("routing key", &dead.routing_key)?;
+        let declare = channel.queue_declare(dead, durable, FieldTable::default());
         route.ask("declare the dead-letter queue", declare).await?;
     }
     Ok(())
@@ -159,7 +179,7 @@ fn exchange_kind(kind: &str) -> ExchangeKind {
     }
 }
 
-fn arguments(config: &RabbitMqConfig) -> FieldTable {
+fn arguments(config: &RabbitMqConfig) -> Result<FieldTable, Error> {
     let mut table = FieldTable::default();
     if let Some(kind) = config.queue_type {
         let kind = match kind {
@@ -177,7 +197,7 @@ fn arguments(config: &RabbitMqConfig) -> FieldTable {
             Argument::Number(number) => AMQPValue::LongLongInt(*number),
             Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
         };
-        table.insert(name.as_str().into(), value);
+        table.insert(publish::short("argument", name)?, value);
     }
-    table
+    Ok(table)
 }

@@ -9,6 +9,7 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use leasehold_core::artifact::ArtifactError;
 use leasehold_core::backoff::Backoff;
+use leasehold_core::clock::{BootClock, Clock, Instant};
 use leasehold_core::dispatch::{Action, Decision, Event, Fetched, LaneId, Settlement, Source};
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
@@ -16,13 +17,13 @@ use leasehold_core::status::Condition;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use super::config::{DeadLetter, RabbitMqConfig};
+use super::config::{DeadLetter, RECONNECT_LONGEST, RabbitMqConfig};
 use super::convert::{self, ATTEMPTS, Native};
 use super::link::Route;
-use super::publish::{Delay, publish};
+use super::publish::{Delay, publish, short};
 use super::session::Session;
 use crate::dead;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 enum State {
     /// Before the next attempt to connect.
@@ -42,7 +43,11 @@ pub(super) struct Deliveries {
     queue: Arc<str>,
     state: State,
     life: LaneId,
+    /// Starts again from short pauses once something was settled, or the connection has lived for a while.
     backoff: Backoff,
+    opened_at: Instant,
+    /// A message of this life could be put nowhere else and stays unacknowledged: no mark may pass it.
+    kept: bool,
     /// A lane that is lost and of which nobody was told yet.
     lost: Option<LaneId>,
     arrived: Vec<Delivery>,
@@ -52,14 +57,19 @@ impl Deliveries {
     pub(super) fn new(config: Arc<RabbitMqConfig>, route: Route, lease: Lease) -> Self {
         let route = Arc::new(route);
         let (queue, state) = (config.queue.as_str().into(), connecting(&config, &route, &lease));
-        let (life, backoff, lost, arrived) = (0, Route::backoff(), None, Vec::new());
-        Self { config, route, lease, queue, state, life, backoff, lost, arrived }
+        let (life, backoff, opened_at, kept) = (0, Route::backoff(), BootClock.now(), false);
+        let (lost, arrived) = (None, Vec::new());
+        Self { config, route, lease, queue, state, life, backoff, opened_at, kept, lost, arrived }
     }
 
     /// The connection is of no use any more.
     fn lose(&mut self, error: &Error) {
         if matches!(self.state, State::Open(_)) {
             self.lost = Some(self.life);
+            // One that opens and fails at once is no reason to hurry.
+            if BootClock.now().since(self.opened_at) > RECONNECT_LONGEST * 2 {
+                self.backoff.reset();
+            }
         }
         let text = describe(error);
         tracing::warn!(artifact = %self.lease.artifact(), error = %text, "cannot consume; trying again");
@@ -70,11 +80,15 @@ impl Deliveries {
 
     fn opened(&mut self, session: Session) {
         self.life += 1;
-        self.backoff.reset();
+        (self.opened_at, self.kept) = (BootClock.now(), false);
+        self.works();
+        self.state = State::Open(Box::new(session));
+    }
+
+    fn works(&self) {
         let text = format!("consumes queue {:?} of {}", self.queue, self.route.address);
         tracing::info!(artifact = %self.lease.artifact(), token = %self.lease.token(), "{text}");
         self.lease.report(Condition::Working(text.into()));
-        self.state = State::Open(Box::new(session));
     }
 
     async fn publish(&mut self, decision: &Decision<Message>) -> Result<(), Error> {
@@ -93,10 +107,10 @@ impl Deliveries {
                 arguments.insert("x-dead-letter-routing-key".into(), text(&self.config.queue));
                 let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
                 // Each time: it keeps a queue that is in use from expiring.
-                let declare = channel.queue_declare(delay.name.as_str().into(), options, arguments);
+                let declare = channel.queue_declare(short("delay queue", &delay.name)?, options, arguments);
                 self.route.ask("declare a delay queue", declare).await?;
                 let noted = [(ATTEMPTS, AMQPValue::LongLongInt(i64::from(*attempts)))];
-                let properties = convert::with_headers(&native.properties, noted).with_delivery_mode(2);
+                let properties = convert::with_headers(&native.properties, &[], noted).with_delivery_mode(2);
                 publish(&channel, &self.route, "", &delay.name, body, properties).await
             }
             Action::DeadLetter { attempts, reason } => {
@@ -110,32 +124,77 @@ impl Deliveries {
                 }
                 more.push((dead::EXCHANGE, AMQPValue::LongString(native.exchange.as_str().into())));
                 more.push((dead::ROUTING_KEY, AMQPValue::LongString(native.routing_key.as_str().into())));
-                let properties = convert::with_headers(&native.properties, more).with_delivery_mode(2);
+                let properties = convert::with_headers(&native.properties, &[], more).with_delivery_mode(2);
                 publish(&channel, &self.route, exchange, routing_key, body, properties).await
             }
             Action::Acknowledge | Action::Discard { .. } => Ok(()),
         }
     }
 
-    async fn tell(&mut self, settlement: &Settlement<Message>) -> Result<(), Error> {
-        for decision in &settlement.decisions {
-            if decision.lane == self.life
-                && matches!(decision.action, Action::Requeue { .. } | Action::DeadLetter { .. })
-            {
-                self.publish(decision).await?;
+    /// Publishes, until it is there: handlers do not run again because of a destination that is missing, and nothing that was
+    /// confirmed is published again. False: the run is to end first, and the message stays in the queue.
+    async fn publish_patiently(&mut self, decision: &Decision<Message>) -> Result<bool, Error> {
+        let mut backoff = Route::backoff();
+        loop {
+            self.check("publish")?;
+            let Err(error) = self.publish(decision).await else {
+                if backoff.failures() > 0 {
+                    self.works();
+                }
+                return Ok(true);
+            };
+            let State::Open(session) = &mut self.state else { return Err(error) };
+            // Whether it is there is unknown, or the broker is gone: the session is of no use any more.
+            if error.kind() == ErrorKind::Timeout || !session.heals_publishing() {
+                return Err(error);
+            }
+            let text = describe(&error);
+            tracing::warn!(artifact = %self.lease.artifact(), error = %text, "cannot put a message elsewhere; trying again");
+            self.lease.report(Condition::Impaired(text.into()));
+            let pause = tokio::time::sleep(backoff.next_pause());
+            if self.lease.unless_revoked(pause).await.is_err() {
+                return Ok(false);
             }
         }
+    }
+
+    async fn acknowledge(&self, tag: u64, multiple: bool) -> Result<(), Error> {
         let State::Open(session) = &self.state else { return Ok(()) };
-        let here = || settlement.decisions.iter().filter(|decision| decision.lane == self.life);
-        let mark = settlement.watermarks.iter().find(|(lane, _)| *lane == self.life).map(|(_, mark)| *mark);
+        self.check("acknowledge")?;
+        session.acknowledge(tag, multiple).await
+    }
+
+    /// Right before each effect: whatever came before may have taken long.
+    fn check(&self, operation: &'static str) -> Result<(), Error> {
+        self.lease.check().map_err(|lost| Error::new(ErrorKind::Fenced, operation, lost.to_string()))
+    }
+
+    async fn tell(&mut self, settlement: &Settlement<Message>) -> Result<(), Error> {
+        let life = self.life;
+        let here = || settlement.decisions.iter().filter(|decision| decision.lane == life);
+        let elsewhere = |decision: &&Decision<Message>| {
+            matches!(decision.action, Action::Requeue { .. } | Action::DeadLetter { .. })
+        };
+        let mark = settlement.watermarks.iter().find(|(lane, _)| *lane == life).map(|(_, mark)| *mark);
         // All up to the mark are decided. The broker wants the tag of one that it waits for still: the highest of now.
         let mark =
             mark.and_then(|mark| here().map(|decision| decision.position).filter(|at| *at <= mark).max());
+        // A mark says nothing of those that could not be put elsewhere, nor of those that are not there yet.
+        let mark = mark.filter(|_| !self.kept && !here().any(|decision| elsewhere(&decision)));
         if let Some(mark) = mark {
-            session.acknowledge(mark, true).await?;
+            self.acknowledge(mark, true).await?;
         }
-        for decision in here().filter(|decision| mark.is_none_or(|mark| decision.position > mark)) {
-            session.acknowledge(decision.position, false).await?;
+        let single = |decision: &&Decision<Message>| mark.is_none_or(|mark| decision.position > mark);
+        for decision in here().filter(single).filter(|decision| !elsewhere(decision)) {
+            self.acknowledge(decision.position, false).await?;
+        }
+        for decision in here().filter(elsewhere) {
+            if self.publish_patiently(decision).await? {
+                // At once: what is there is not to come again when the next one fails.
+                self.acknowledge(decision.position, false).await?;
+            } else {
+                self.kept = true;
+            }
         }
         Ok(())
     }
@@ -162,7 +221,9 @@ impl Source for Deliveries {
                 },
                 State::Open(session) => {
                     let fetched = session.deliveries(room, &mut self.arrived).await;
-                    for delivery in self.arrived.drain(..) {
+                    // Without room they stay here, as many as the prefetch at most.
+                    let count = room.min(self.arrived.len());
+                    for delivery in self.arrived.drain(..count) {
                         let position = delivery.delivery_tag;
                         let message = convert::message(delivery, &self.config.key, &self.queue);
                         let key = message.key().cloned();
@@ -183,7 +244,10 @@ impl Source for Deliveries {
 
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
         if let Err(error) = self.tell(settlement).await {
+            self.lease.check()?;
             self.lose(&error);
+        } else if settlement.decisions.iter().any(|decision| decision.lane == self.life) {
+            self.backoff.reset();
         }
         Ok(())
     }

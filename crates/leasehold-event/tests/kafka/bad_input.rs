@@ -78,6 +78,14 @@ fn what_contradicts_itself_is_refused_at_start_with_the_remedy() {
     assert!(refused(base().max_in_flight(0)).contains("max-in-flight 0"));
     assert!(refused(base().property("enable.auto.commit", "true")).contains("leasehold sets it"));
     assert!(refused(base().property("no.such.thing", "1")).contains("no.such.thing"));
+    for name in ["ssl.key.password", "ssl.key.pem", "ssl.keystore.password", "sasl.oauthbearer.client.secret"]
+    {
+        let text = refused(base().property(name, "hunter2"));
+        assert!(
+            text.contains(name) && text.contains("it is a secret") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
     assert!(refused(Kafka::consume("payments-in", "", ["payments"]).unwrap()).contains("brokers is empty"));
     let secret = base().sasl(Mechanism::Plain, "shop", "hunter2").handler(Log);
     assert!(!format!("{secret:?}").contains("hunter2"));

@@ -31,6 +31,7 @@ impl Broker {
     pub async fn new(partitions: i32) -> Self {
         let mut settings = ClientConfig::new();
         settings.set("bootstrap.servers", brokers()).set("linger.ms", "0");
+        settings.set("message.max.bytes", "5000000");
         let id = uuid::Uuid::now_v7().simple();
         let broker = Self {
             topic: format!("test-{id}"),
@@ -44,6 +45,13 @@ impl Broker {
 
     pub async fn create(&self, topic: &str, partitions: i32) {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let made = self.admin.create_topics(&[new], &AdminOptions::new()).await.unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// One that takes messages of some megabytes.
+    pub async fn create_large(&self, topic: &str) {
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("max.message.bytes", "5000000");
         let made = self.admin.create_topics(&[new], &AdminOptions::new()).await.unwrap();
         assert!(made.iter().all(Result::is_ok), "{made:?}");
     }

@@ -1,16 +1,17 @@
 //! Offsets in the database: effect and progress commit together.
 
 use leasehold_core::artifact::ArtifactError;
+use leasehold_core::dispatch::RetryPolicy;
 use leasehold_core::handler::HandlerError;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_core::store::{Target, checkpoint};
-use leasehold_event::kafka::Offsets;
+use leasehold_event::kafka::{Offsets, Start};
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use tokio::sync::mpsc;
 
 use crate::broker::Broker;
-use crate::common::{Cluster, next, seen};
+use crate::common::{Cluster, PATIENCE, next, seen};
 
 async fn progress(db: &DatabaseConnection, broker: &Broker) -> Option<String> {
     let (cluster, artifact) = ("suite".try_into().unwrap(), "payments-in".try_into().unwrap());
@@ -79,4 +80,54 @@ async fn a_handler_that_records_nothing_has_its_progress_written_after_it() {
     assert_eq!(next(&mut inbox).await.0, "one");
     node.shutdown().await;
     assert_eq!(progress(&db, &broker).await.as_deref(), Some("1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_fails_after_its_commit_has_taken_effect_and_is_not_called_again() {
+    let (broker, cluster) = (Broker::new(1).await, Cluster::new());
+    let db = Target::from_url(&cluster.url()).unwrap().pool(2).unwrap();
+    let (saw, mut inbox) = mpsc::unbounded_channel();
+    let work = db.clone();
+    let handler = move |message: Message, lease: Lease| {
+        let (db, saw) = (work.clone(), saw.clone());
+        async move {
+            saw.send(seen(&message))?;
+            if (message.text()?, message.attempt()) == ("early", 1) {
+                return Err("before its commit".into());
+            }
+            let recorded = lease
+                .transaction(&db, async |txn| Ok::<_, ArtifactError>(message.record(&lease, txn).await?));
+            recorded.await.map_err(|error| HandlerError::retry(error.to_string()))?;
+            if message.text()? == "late" { Err("after its commit".into()) } else { Ok(()) }
+        }
+    };
+    let pause = std::time::Duration::from_millis(10);
+    let retry = RetryPolicy { backoff: pause, max_backoff: pause, ..RetryPolicy::default() };
+    let kafka = broker.consume().offsets(Offsets::InDatabase).retry(retry);
+    let node = cluster.node("a", kafka.handler(handler)).await;
+    for body in ["early", "late", "last"] {
+        broker.put(0, "k", body).await;
+    }
+    for expected in [("early", 1), ("early", 2), ("late", 1), ("last", 1)] {
+        let (body, attempt) = next(&mut inbox).await;
+        assert_eq!((body.as_str(), attempt), expected);
+    }
+    node.shutdown().await;
+    assert_eq!(progress(&db, &broker).await.as_deref(), Some("3"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_latest_begins_is_written_before_the_first_message() {
+    let (broker, cluster) = (Broker::new(1).await, Cluster::new());
+    let db = Target::from_url(&cluster.url()).unwrap().pool(2).unwrap();
+    broker.put(0, "k", "old").await;
+    let kafka = broker.consume().offsets(Offsets::InDatabase).start(Start::Latest);
+    let node = cluster.node("a", kafka.handler(|_: Message, _: Lease| async { Ok(()) })).await;
+    let written = async {
+        while progress(&db, &broker).await.as_deref() != Some("1") {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.unwrap();
+    node.shutdown().await;
 }

@@ -7,10 +7,12 @@ use leasehold_core::handler::HandlerError;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_event::dead;
+use leasehold_event::kafka::Kafka;
 use rdkafka::Message as _;
+use rdkafka::producer::FutureRecord;
 use tokio::sync::mpsc;
 
-use crate::broker::{Broker, header};
+use crate::broker::{Broker, brokers, header};
 use crate::common::{Cluster, condition, impaired, next, seen};
 
 fn quick() -> RetryPolicy {
@@ -68,5 +70,45 @@ async fn offsets_do_not_move_past_a_message_whose_dead_letter_topic_is_missing()
     broker.create(&topic, 1).await;
     assert_eq!(broker.read(&topic, 1)[0].payload(), Some(&b"x"[..]));
     broker.until_committed(0, 1).await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_while_a_dead_letter_has_nowhere_to_go_tells_what_was_handled_before_it() {
+    let (broker, cluster) = (Broker::new(1).await, Cluster::new());
+    let (saw, mut inbox) = mpsc::unbounded_channel();
+    let handler = move |message: Message, _: Lease| {
+        let saw = saw.clone();
+        async move {
+            saw.send(seen(&message))?;
+            if message.text()? == "bad" { Err(HandlerError::reject("no")) } else { Ok(()) }
+        }
+    };
+    let kafka = broker.consume().dead_letter(format!("{}.dead", broker.topic));
+    // Nothing is committed before the end.
+    let kafka = kafka.timeout(Duration::from_secs(1)).commit_every(Duration::from_secs(300));
+    let node = cluster.node("a", kafka.handler(handler)).await;
+    broker.put(0, "k", "good").await;
+    assert_eq!(next(&mut inbox).await.0, "good");
+    broker.put(0, "l", "bad").await;
+    condition(&node, |shown| impaired(shown).contains("dead letter cannot go to its topic")).await;
+    assert_eq!(broker.committed(0), None);
+    node.shutdown().await;
+    assert_eq!(broker.committed(0), Some(1), "the next holder begins with the one that was kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_more_than_a_megabyte_can_be_a_dead_letter() {
+    let (broker, cluster) = (Broker::new(1).await, Cluster::new());
+    let (topic, dead) = (format!("{}.large", broker.topic), format!("{}.dead", broker.topic));
+    broker.create_large(&topic).await;
+    broker.create_large(&dead).await;
+    let kafka = Kafka::consume("payments-in", brokers(), [topic.as_str()]).unwrap();
+    let kafka = kafka.group(broker.group.as_str()).dead_letter(dead.as_str());
+    let handler = |_: Message, _: Lease| async { Err(HandlerError::reject("too much")) };
+    let node = cluster.node("a", kafka.handler(handler)).await;
+    let body = "x".repeat(1_500_000);
+    broker.put_record(FutureRecord::to(&topic).key("k").payload(&body)).await;
+    assert_eq!(broker.read(&dead, 1)[0].payload().unwrap().len(), body.len());
     node.shutdown().await;
 }

@@ -7,7 +7,7 @@ use leasehold_core::handler::HandlerError;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_core::name::ArtifactName;
-use leasehold_event::kafka::{Kafka, KafkaEndpoint, Protocol};
+use leasehold_event::kafka::{Kafka, KafkaEndpoint, Protocol, Start};
 use rdkafka::producer::FutureRecord;
 use tokio::sync::mpsc;
 
@@ -146,4 +146,22 @@ async fn the_new_protocol_consumes_and_hands_over_too() {
     broker.put(0, "k", "1").await;
     assert_eq!(next(&mut saw_b).await, ("1".to_owned(), 1));
     b.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_latest_begins_is_committed_before_the_first_message() {
+    let (broker, cluster) = (Broker::new(1).await, Cluster::new());
+    broker.put(0, "k", "old").await;
+    let (gate, _saw) = Gate::new(0);
+    let kafka = broker.consume().start(Start::Latest);
+    let handler = move |message: Message, lease: Lease| gate.clone().pass(message, lease);
+    let node = cluster.node("a", kafka.clone().handler(handler)).await;
+    broker.until_committed(0, 1).await;
+    node.shutdown().await;
+    broker.put(0, "k", "between").await;
+    let (gate, mut saw) = Gate::new(10);
+    let handler = move |message: Message, lease: Lease| gate.clone().pass(message, lease);
+    let node = cluster.node("b", kafka.handler(handler)).await;
+    assert_eq!(next(&mut saw).await.0, "between", "it came while nobody held the lease");
+    node.shutdown().await;
 }

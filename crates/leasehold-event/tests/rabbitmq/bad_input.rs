@@ -118,6 +118,17 @@ fn what_contradicts_itself_is_refused_at_start_with_the_remedy() {
     assert!(refused(base().retry(dead)).contains("no destination"));
     assert!(refused(base().heartbeat(Duration::from_millis(1500))).contains("whole seconds"));
     assert!(refused(base().bind("shop", "x")).contains("declare is active"));
+    let long = "x".repeat(256);
+    assert!(refused(base().dead_letter(long.as_str())).contains("dead-letter routing-key"));
+    assert!(refused(base().dead_letter_by(long.as_str(), "x")).contains("256 bytes"));
+    let declared = || base().declare(QueueType::Classic);
+    assert!(refused(declared().bind("shop", long.as_str())).contains("bindings routing-key"));
+    assert!(refused(declared().exchange(long.as_str(), "topic")).contains("exchange name"));
+    let named = RabbitMq::consume("orders-in", "amqp://broker/%2f", "x".repeat(239)).unwrap();
+    named.clone().handler(Log).validate().unwrap();
+    assert!(refused(named.order(Order::Unordered(1)).requeue()).contains("at most 238"));
+    let text = refused(RabbitMq::consume("orders-in", "amqp://shop:a@[::1]:5672/%2f", "in").unwrap());
+    assert!(text.contains("IPv6"), "{text}");
     let nonsense = RabbitMq::consume("orders-in", "http://user:hunter2@broker", "in").unwrap();
     let text = refused(nonsense);
     assert!(text.starts_with("artifact \"orders-in\": url") && !text.contains("hunter2"), "{text}");

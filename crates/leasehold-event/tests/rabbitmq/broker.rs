@@ -58,6 +58,15 @@ impl Broker {
         self.channel.queue_declare(queue.into(), options, table).await.unwrap();
     }
 
+    /// A fanout exchange, bound to a queue.
+    pub async fn declare_exchange(&self, exchange: &str, queue: &str) {
+        let (name, kind, table) = (exchange.into(), lapin::ExchangeKind::Fanout, FieldTable::default());
+        self.channel.exchange_declare(name, kind, Default::default(), table.clone()).await.unwrap();
+        let bind =
+            self.channel.queue_bind(queue.into(), exchange.into(), "".into(), Default::default(), table);
+        bind.await.unwrap();
+    }
+
     /// Publishes to the queue `in`.
     pub async fn put(&self, body: &str) {
         self.put_with(body, BasicProperties::default()).await;

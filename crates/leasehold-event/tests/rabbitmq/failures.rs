@@ -148,3 +148,34 @@ async fn without_a_dead_letter_destination_a_rejected_message_stops_the_endpoint
     broker.until("in", (1, 0)).await;
     broker.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_dead_letter_exchange_is_missing_nothing_is_handled_again_or_published_twice() {
+    let (broker, cluster) = (Broker::new("quorum").await, Cluster::new());
+    broker.declare("dead", &[]).await;
+    let (saw, mut inbox) = mpsc::unbounded_channel();
+    let endpoint = RabbitMq::consume("orders-in", broker.url.as_str(), "in").unwrap();
+    let endpoint = endpoint.dead_letter_by("graveyard", "dead");
+    let handler = move |message: Message, _: Lease| {
+        let saw = saw.clone();
+        async move {
+            saw.send(seen(&message))?;
+            if message.text()? == "bad" { Err(HandlerError::reject("no")) } else { Ok(()) }
+        }
+    };
+    let node = cluster.node("a", endpoint.handler(handler)).await;
+    broker.put("bad").await;
+    assert_eq!(next(&mut inbox).await, ("bad".to_owned(), 1));
+    condition(&node, |shown| impaired(shown).contains("graveyard")).await;
+    // Long enough for several attempts.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    broker.declare_exchange("graveyard", "dead").await;
+    assert_eq!(broker.take("dead").await.data, b"bad");
+    condition(&node, leasehold_core::status::Condition::is_working).await;
+    broker.put("good").await;
+    assert_eq!(next(&mut inbox).await, ("good".to_owned(), 1), "and not the other one again");
+    node.shutdown().await;
+    broker.until("in", (0, 0)).await;
+    assert_eq!(broker.look("dead").await.0, 0);
+    broker.end().await;
+}
