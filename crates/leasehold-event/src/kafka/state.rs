@@ -35,13 +35,15 @@ pub(super) struct Shared {
     failed: Mutex<Option<Error>>,
     /// What the client last said of an error.
     told: Mutex<String>,
+    /// Why a broker refused this client: "all brokers are down" follows it, and says less.
+    refused: Mutex<Option<String>>,
 }
 
 impl Shared {
     pub(super) fn new(config: Arc<KafkaConfig>, lease: Lease, events: UnboundedSender<Vec<Event>>) -> Self {
         let (access, runtime) = (Access::from(&*config), Handle::current());
-        let (book, over, failed, told) = Default::default();
-        Self { config, access, lease, runtime, book, events, over, failed, told }
+        let (book, over, failed, told, refused) = Default::default();
+        Self { config, access, lease, runtime, book, events, over, failed, told, refused }
     }
 
     /// Nothing is committed any more.
@@ -61,7 +63,15 @@ impl Shared {
 
     /// It cannot work at present.
     pub(super) fn impaired(&self, error: &Error) {
-        let text = error.to_string();
+        let mut text = error.to_string();
+        {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            match (error.kind(), &*refused) {
+                (ErrorKind::Refused, _) => *refused = Some(text.clone()),
+                (ErrorKind::Unreachable, Some(refused)) => text = format!("{text}; before that: {refused}"),
+                _ => *refused = None,
+            }
+        }
         tracing::warn!(artifact = %self.lease.artifact(), error = %text, "cannot consume; trying again");
         self.lease.report(Condition::Impaired(text.into()));
     }
@@ -185,6 +195,7 @@ impl Shared {
             topics.join(", ")
         );
         tracing::info!(artifact = %self.lease.artifact(), token = %self.lease.token(), "{text}");
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.lease.report(Condition::Working(text.into()));
     }
 }
