@@ -163,10 +163,11 @@ impl Source for Topics {
         Ok(())
     }
 
-    fn handing_over(&mut self, message: &Message) {
+    fn handing_over(&mut self, _: u64, message: &Message) -> Option<String> {
         if let Some(progress) = &message.parts().progress {
             progress.begin();
         }
+        None
     }
 
     async fn stop(&mut self) -> Result<(), ArtifactError> {
