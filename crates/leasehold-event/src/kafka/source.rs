@@ -24,6 +24,9 @@ use super::worker::{self, Command};
 use crate::dead;
 use crate::error::{Error, ErrorKind};
 
+/// So many acknowledgements at most wait for each other where the broker keeps the offsets.
+const TOGETHER: usize = 64;
+
 /// The pauses between attempts to get rid of a dead letter.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -161,6 +164,11 @@ impl Source for Topics {
         self.lease.check()?;
         self.command(Command::Handled(settlement.watermarks.clone()));
         Ok(())
+    }
+
+    fn together(&self) -> usize {
+        // Progress that is written here is never written beside the next handler's own, and cannot set that back.
+        if self.config.offsets == Offsets::InDatabase { 1 } else { TOGETHER }
     }
 
     fn handing_over(&mut self, _: u64, message: &Message) -> Option<String> {
