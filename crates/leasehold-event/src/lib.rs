@@ -2,8 +2,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`rabbitmq`] (feature `rabbitmq`) | consumes a queue; publishes with confirms |
-//! | [`kafka`] (feature `kafka`) | consumes topics; publishes with confirms |
+//! | `rabbitmq` (feature `rabbitmq`) | consumes a queue; publishes with confirms |
+//! | `kafka` (feature `kafka`) | consumes topics; publishes with confirms |
 //! | [`dead`] | what a dead letter says of itself |
 //! | [`tls`] | how brokers are recognized |
 //!

@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`simulation`] | a cluster in one thread: real protocol machines, an in-memory database, virtual time |
-//! | [`conformance`] | what a database must do to carry leases, as a suite on real servers |
+//! | [`conformance`](mod@conformance) | what a database must do to carry leases, as a suite on real servers |
 //! | [`cluster`] | a cluster of its own in a migrated database, for tests on real nodes |
 //! | [`proxy`] | a TCP proxy that refuses or black-holes connections on command |
 
