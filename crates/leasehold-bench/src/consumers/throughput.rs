@@ -1,7 +1,7 @@
 //! Messages a second beside a bare loop with the same prefetch and acknowledgement, in the same run.
 
-use std::sync::{Arc, mpsc};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, Result};

@@ -141,7 +141,8 @@ fn rest(receiver: &Receiver<Command>, pause: Duration, stopped: &mut bool) -> bo
             Ok(Command::Abandon) | Err(RecvTimeoutError::Disconnected) => return false,
             Ok(Command::Stop) => *stopped = true,
             // Nothing of what was handled can be told any more.
-            Ok(Command::Wake | Command::Handled(_) | Command::Committed(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Command::Wake | Command::Handled(_) | Command::Committed(_))
+            | Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }
