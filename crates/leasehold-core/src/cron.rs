@@ -4,6 +4,20 @@ use chrono::{DateTime, Offset, Utc};
 use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
 
+/// A time zone as it is written in a file; for `#[serde(default, deserialize_with = "…")]`.
+///
+/// # Errors
+/// A name that is not IANA's, with an example.
+pub fn zone<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Tz>, D::Error> {
+    let Some(name) = <Option<String> as serde::Deserialize>::deserialize(from)? else { return Ok(None) };
+    let unknown = |_| {
+        serde::de::Error::custom(format!(
+            "zone {name:?} is unknown: give a name of the IANA time zone database, for example \"Europe/London\""
+        ))
+    };
+    name.parse().map(Some).map_err(unknown)
+}
+
 /// A cron expression that can be computed with. Instants are milliseconds since 1970, and whole seconds.
 #[derive(Clone, Debug)]
 pub struct Cron {

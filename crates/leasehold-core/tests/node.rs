@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold_core::artifact::{Artifact, ArtifactError};
+use leasehold_core::control::Control;
 use leasehold_core::lead::Lead;
 use leasehold_core::lease::Lease;
-use leasehold_core::name::{ArtifactKind, ArtifactName};
+
+use leasehold_core::name::{ArtifactKind, ArtifactName, NodeId};
 use leasehold_core::node::{Node, NodeBuilder};
 use leasehold_core::store::{Target, audit};
 use leasehold_core::{Error, LeaseLost};
@@ -188,6 +190,76 @@ async fn pause_and_resume_reach_the_holder_from_any_node() {
         _ = next(&mut on_a) => {}
         _ = next(&mut on_b) => {}
     }
+    a.shutdown().await;
+    b.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_operator_moves_drains_evicts_and_forgets_and_the_trail_says_who_and_why() {
+    let folder = TempDir::new().unwrap();
+    let (to_a, mut on_a) = mpsc::unbounded_channel();
+    let (to_b, mut on_b) = mpsc::unbounded_channel();
+    let a = builder(&folder, "a").artifact(job("import", to_a)).start().await.unwrap();
+    next(&mut on_a).await;
+    let b = builder(&folder, "b").label("zone", "eu").artifact(job("import", to_b)).start().await.unwrap();
+    let import = ArtifactName::new("import").unwrap();
+    let [node_a, node_b, nobody] = ["a", "b", "nobody"].map(|id| NodeId::new(id).unwrap());
+    // From a process that is no node.
+    let control =
+        Control::open(&url(&folder), "orders").await.unwrap().by("night shift").reason("bank is closed");
+
+    control.move_artifact(&import, &node_b).await.unwrap();
+    next(&mut on_b).await;
+    let refused = control.move_artifact(&import, &nobody).await.unwrap_err().to_string();
+    assert!(refused.contains("no such node takes part; there are: a, b"), "{refused}");
+    control.unmove_artifact(&import).await.unwrap();
+
+    control.drain(&node_b).await.unwrap();
+    next(&mut on_a).await;
+    assert!(control.readmit(&node_b).await.unwrap());
+    assert!(!control.readmit(&node_b).await.unwrap(), "it is not drained any more");
+
+    control.evict(&node_a).await.unwrap();
+    next(&mut on_b).await;
+    assert!(control.readmit(&node_a).await.unwrap());
+
+    let refused = control.forget(&import).await.unwrap_err().to_string();
+    assert!(refused.contains("is deployed by a node that takes part"), "{refused}");
+    a.shutdown().await;
+    b.shutdown().await;
+    control.forget(&import).await.unwrap();
+    assert!(matches!(control.pause(&import).await, Err(Error::Artifact { .. })), "it is not known any more");
+
+    let db = Database::connect(url(&folder)).await.unwrap();
+    let text = "select kind, detail from leasehold_event where detail like '%night shift%' order by at, id";
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), text)).await.unwrap();
+    let kinds: Vec<String> = rows.iter().map(|row| row.try_get("", "kind").unwrap()).collect();
+    assert_eq!(kinds, ["moved", "unmoved", "drained", "readmitted", "evicted", "readmitted", "forgotten"]);
+    assert!(rows.iter().all(|row| row.try_get::<String>("", "detail").unwrap().contains("bank is closed")));
+}
+
+#[tokio::test]
+async fn a_move_and_a_pause_outlive_a_restart_of_all_nodes() {
+    let folder = TempDir::new().unwrap();
+    let (to_a, mut on_a) = mpsc::unbounded_channel();
+    let (to_b, mut on_b) = mpsc::unbounded_channel();
+    let a = builder(&folder, "a").artifact(job("import", to_a.clone())).start().await.unwrap();
+    next(&mut on_a).await;
+    let b = builder(&folder, "b").artifact(job("import", to_b.clone())).start().await.unwrap();
+    let (import, control) = (ArtifactName::new("import").unwrap(), b.control());
+    control.move_artifact(&import, &NodeId::new("b").unwrap()).await.unwrap();
+    next(&mut on_b).await;
+    control.pause(&import).await.unwrap();
+    b.wait(|status| status.running.is_empty()).await.unwrap();
+    a.shutdown().await;
+    b.shutdown().await;
+    let a = builder(&folder, "a").artifact(job("import", to_a)).start().await.unwrap();
+    let b = builder(&folder, "b").artifact(job("import", to_b)).start().await.unwrap();
+    let overview = control.overview().await.unwrap();
+    assert!(format!("{overview:?}").contains("Paused"), "{overview:?}");
+    control.resume(&import).await.unwrap();
+    next(&mut on_b).await;
+    assert!(on_a.try_recv().is_err(), "it was moved to b");
     a.shutdown().await;
     b.shutdown().await;
 }

@@ -81,7 +81,11 @@ pub struct Window {
     #[serde(with = "duration::serde")]
     pub lasts: Duration,
     /// The zone in which the expression is read; UTC unless set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "leasehold_core::cron::zone",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub zone: Option<Tz>,
 }
 

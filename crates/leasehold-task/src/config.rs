@@ -57,7 +57,11 @@ pub struct TaskConfig {
     /// When it fires.
     pub schedule: Schedule,
     /// The time zone of a cron schedule; UTC unless set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "leasehold_core::cron::zone",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub zone: Option<Tz>,
     /// No slot is before this instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -70,6 +70,22 @@ fn what_cannot_work_is_refused_with_artifact_field_value_and_remedy() {
 }
 
 #[test]
+fn an_unknown_zone_is_refused_with_an_example() {
+    let text = "name = \"nightly\"\nschedule = { cron = \"0 30 2 * * *\" }\nzone = \"Europe/Lodnon\"\n";
+    let error = toml::from_str::<TaskConfig>(text).unwrap_err().to_string();
+    assert!(
+        error.contains("zone \"Europe/Lodnon\" is unknown") && error.contains("Europe/London"),
+        "{error}"
+    );
+    let known = toml::from_str::<TaskConfig>(&text.replace("Lodnon", "London")).unwrap();
+    assert_eq!(known.zone, Some(chrono_tz::Europe::London));
+    let never = TaskConfig { start: Some("2027-01-01T12:00:00Z".parse().unwrap()), ..base() };
+    let never = TaskConfig { schedule: Schedule::Once("2027-01-01T10:00:00Z".parse().unwrap()), ..never };
+    let never = TaskConfig { initial_delay: Duration::ZERO, zone: None, ..never };
+    assert!(never.validate().unwrap_err().to_string().contains("is not between start and end"));
+}
+
+#[test]
 fn a_fingerprint_tells_configurations_apart() {
     let mut other = base();
     assert_eq!(base().fingerprint(), other.fingerprint());
