@@ -276,6 +276,7 @@ impl Source for Polled {
                 }
                 self.is_asked = false;
             }
+            self.saving.attempts(&mut self.attempts).await?;
             // A handler that records progress by itself is not to be overtaken by what is written here.
             let may_save = self.polling.progress == Progress::AfterHandler || self.handed.is_empty();
             let save_at = self.saving.due(self.polling.lag).filter(|_| may_save);

@@ -17,7 +17,6 @@ use super::reading::{Current, Stop};
 use super::records::{Piece, Records};
 use super::state::{Out, State};
 use super::storage::{Entry, Storage, Trouble};
-use crate::config::Progress;
 use crate::error::Error;
 use crate::poller::{Batch, Cursor, Fate, Item, Poller, Settled};
 
@@ -133,7 +132,7 @@ impl Folder {
             content_type: None,
             body,
             source: Arc::clone(&entry.path),
-            progress: self.records_itself().then(|| ledger::progress(entry)),
+            progress: Some(ledger::progress(entry)),
             native: Some(Box::new(mark)),
         };
         Item { parts, cursor: None, broken: None }
@@ -310,12 +309,24 @@ impl Poller for Folder {
                 (Fate::Failed { attempts, reason }, None) => Some((attempts, reason)),
                 _ => None,
             };
-            if let Some(out) = self.state().out.get_mut(&mark.path) {
+            let mut state = self.state();
+            let mut is_recorded = None;
+            if let Some(out) = state.out.get_mut(&mark.path) {
                 out.settled += 1;
+                is_recorded = message
+                    .parts()
+                    .progress
+                    .as_ref()
+                    .filter(|progress| progress.is_recorded() && mark.record.is_none())
+                    .map(|_| Arc::clone(&out.entry.tag));
                 if let Some((attempts, reason)) = failed {
                     out.fail(attempts, reason);
                 }
                 ends.extend(out.end());
+            }
+            // Its handler has remembered it, and it is to be forgotten when the file has gone.
+            if let Some(tag) = is_recorded {
+                state.ledger.insert(Arc::clone(&mark.path), tag);
             }
         }
         self.end(ends, lease).await
@@ -326,7 +337,7 @@ impl Poller for Folder {
     }
 
     fn records_itself(&self) -> bool {
-        self.config.records.is_whole() && self.config.polling.progress == Progress::InHandler
+        self.config.records.is_whole()
     }
 }
 

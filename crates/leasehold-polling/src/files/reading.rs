@@ -66,8 +66,16 @@ impl Current {
                 }
             }
             let is_last = self.offset + self.buffer.len() as u64 >= self.entry.size;
-            let pieces =
+            let mut pieces =
                 records.split(&self.buffer, is_last, room, self.header.as_deref().unwrap_or_default());
+            let is_too_long = |piece: &Piece| {
+                piece.records == 1 && piece.body.as_ref().is_some_and(|body| body.len() > max_record)
+            };
+            let fit = pieces.iter().position(is_too_long);
+            if fit == Some(0) {
+                return Err(self.too_long(max_record));
+            }
+            pieces.truncate(fit.unwrap_or(pieces.len()));
             if !pieces.is_empty() {
                 return Ok(pieces);
             }
@@ -89,6 +97,11 @@ impl Current {
             self.buffer = Bytes::new();
         }
         Ok(Vec::new())
+    }
+
+    fn too_long(&self, max_record: usize) -> Stop {
+        let n = self.record + 1;
+        Stop::Bad(format!("record {n} has more than max-record {max_record} bytes: raise it"))
     }
 
     /// These were given.

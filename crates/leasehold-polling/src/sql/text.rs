@@ -37,7 +37,10 @@ impl Dialect {
         let name = self.column(&column.column);
         match (self.0, column.kind) {
             (DbBackend::Postgres, Kind::Text) => format!("{name} collate \"C\""),
-            (DbBackend::MySql, Kind::Text | Kind::Uuid) => format!("{name} collate utf8mb4_bin"),
+            // Whatever the column's own character set is.
+            (DbBackend::MySql, Kind::Text | Kind::Uuid) => {
+                format!("convert({name} using utf8mb4) collate utf8mb4_bin")
+            }
             _ => name,
         }
     }

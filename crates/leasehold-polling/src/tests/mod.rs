@@ -2,6 +2,11 @@
 
 #[cfg(feature = "files")]
 mod files;
+#[cfg(feature = "http")]
+mod http;
+mod own;
+#[cfg(feature = "sql")]
+mod sql;
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 mod failover;
 mod failures;
 mod names;
+mod odd;
 mod ways;
 
 use std::collections::BTreeSet;
