@@ -57,7 +57,10 @@ impl Report {
             Bound::AtMost(most) => format!("<= {}", number(most)),
             Bound::AtLeast(least) => format!(">= {}", number(least)),
         });
-        self.figures.push(Figure { name: name.into(), value, unit, bound, holds });
+        let name = name.into();
+        // Suites take minutes: whoever waits sees how far it is, and the table comes at the end.
+        eprintln!("measured: {name}: {} {unit}", number(value));
+        self.figures.push(Figure { name, value, unit, bound, holds });
     }
 
     /// A duration and the longest that it may be.

@@ -3,7 +3,7 @@
 //! `cargo run --release -p leasehold-bench -- SUITE [--database URL] [--json FILE]`. Without a database it makes a
 //! SQLite file in a temporary folder. The exit code tells whether it could measure, not what it found: a figure that
 //! misses its bound is printed as such.
-#![allow(clippy::print_stdout, reason = "a program that talks to people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people")]
 
 #[cfg(feature = "brokers")]
 mod consumers;
@@ -98,7 +98,7 @@ struct Options {
     #[arg(long = "ttl", value_name = "SECONDS", default_values_t = [2.0, 5.0])]
     ttls: Vec<f64>,
     /// How many messages `store` brings through.
-    #[arg(long, default_value_t = 50_000)]
+    #[arg(long, default_value_t = 100_000)]
     messages: u32,
     /// How many files `polling` takes, and rows, tenfold.
     #[arg(long, default_value_t = 100_000)]
@@ -158,7 +158,7 @@ async fn run(options: &Options) -> Result<()> {
     let mut reports = Vec::new();
     for suite in suites {
         let mut report = Report::new(suite.name(), server.kind());
-        match suite {
+        let measured = match suite {
             Suite::Failover => failover::measure(&server, options, &mut report).await,
             Suite::Idle => idle::measure(&server, &mut report).await,
             Suite::MassMove => mass_move::measure(&server, options, &mut report).await,
@@ -174,9 +174,10 @@ async fn run(options: &Options) -> Result<()> {
                 options.broker
             )),
             Suite::Fences | Suite::All => fences::measure(&server, &mut report).await,
-        }
-        .with_context(|| format!("suite {}", suite.name()))?;
+        };
+        // What was measured before something failed, too.
         report.print();
+        measured.with_context(|| format!("suite {}", suite.name()))?;
         reports.push(report);
         // After every suite: a later one that fails must not cost what was measured.
         if let Some(file) = &options.json {

@@ -11,6 +11,7 @@
 //! | [`dispatch`] | brings messages to handlers: order, retries, drain, acknowledgement |
 //! | [`inbox`] | each message takes effect once, by its id |
 //! | [`secret`], [`duration`], [`backoff`] | what configurations are made of; growing pauses |
+//! | [`panic`](mod@panic) | what a panic says |
 //! | [`resolver`] | which node runs what: pure policies |
 //! | [`status`] | what a node shows of itself |
 //! | [`protocol`] | the state machines that decide, without I/O and without a clock |
@@ -38,6 +39,7 @@ pub mod lease;
 pub mod message;
 pub mod name;
 pub mod node;
+pub mod panic;
 pub mod protocol;
 pub mod resolver;
 pub mod schedule_clock;

@@ -1,6 +1,5 @@
 //! The handler behind a circuit breaker, whose state outlives its holder.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -107,7 +106,8 @@ impl Handler for Guarded {
         // A panic is an outcome, too: a circuit that waits for its probe would wait for ever.
         let handling = AssertUnwindSafe(async { self.handler.handle(message.clone(), lease.clone()).await });
         let ended = handling.catch_unwind().await;
-        let ended = ended.unwrap_or_else(|panic| Err(HandlerError::retry(panicked(panic.as_ref()))));
+        let ended = ended
+            .unwrap_or_else(|panic| Err(HandlerError::retry(leasehold_core::panic::text(panic.as_ref()))));
         let Err(error) = ended else {
             self.tell(&lease, Ended::Works).await;
             return Ok(());
@@ -139,10 +139,4 @@ impl Handler for Guarded {
         }
         Err(error)
     }
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("with a value that is not text"))
 }

@@ -126,6 +126,11 @@ impl Outgoing {
         self
     }
 
+    /// Whether it has times of its own.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.when != When::Now || self.time_to_live.is_some()
+    }
+
     /// What is wrong with it, if anything.
     pub(crate) fn check(&self, max_bytes: usize) -> Result<(), String> {
         let short = |what: &str, text: &str| {

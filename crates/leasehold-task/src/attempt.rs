@@ -1,6 +1,5 @@
 //! One firing: its attempts, the pauses between them, and what is recorded of each.
 
-use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -140,7 +139,7 @@ where
         match ended {
             Ok(Ok(Ok(()))) => Outcome::Succeeded,
             Ok(Ok(Err(error))) => Outcome::Failed(error.to_string()),
-            Ok(Err(panic)) => Outcome::Failed(panic_text(panic.as_ref())),
+            Ok(Err(panic)) => Outcome::Failed(leasehold_core::panic::text(panic.as_ref())),
             Err(timeout) => Outcome::TimedOut(format!("not done within {timeout:?}")),
         }
     }
@@ -152,10 +151,4 @@ where
             Error::artifact(self.config.name.as_str(), problem)
         })
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("with a value that is not text"))
 }

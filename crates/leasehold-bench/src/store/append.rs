@@ -6,13 +6,13 @@ use leasehold::prelude::*;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, Value};
 use tokio::task::JoinSet;
 
-use super::{AT_ONCE, BODY, KEYS, Stage, compare};
+use super::{AT_ONCE, BODY, FEWER, KEYS, Stage, compare};
 use crate::figures::Report;
 
 const BATCH: u32 = 100;
 
 pub(super) async fn measure(stage: &Stage<'_>, many: u32, report: &mut Report) -> Result<()> {
-    for (batch, called) in [(1, "one by one"), (BATCH, "by hundreds")] {
+    for (batch, called, many) in [(1, "one by one", many / FEWER), (BATCH, "by hundreds", many)] {
         let name = format!("{many} messages appended {called}, {AT_ONCE} at once");
         let bare = async || appended(stage, many, batch, false).await;
         let ours = async || appended(stage, many, batch, true).await;

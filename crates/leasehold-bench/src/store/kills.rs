@@ -127,6 +127,10 @@ pub(super) async fn measure(server: &Server, options: &Options, report: &mut Rep
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/", listener.local_addr()?);
     tokio::spawn(async move { axum::serve(listener, app).await });
+    let db = Database::connect(server.url()).await?;
+    let store = SqlStore::new(&db, STORE)?;
+    // An earlier run of this program read it in another cluster.
+    store.release_reader().await?;
     let (cluster, database) = (server.cluster("kills"), server.url().to_owned());
     let role = |name: &str| Role {
         database: database.clone(),
@@ -138,8 +142,6 @@ pub(super) async fn measure(server: &Server, options: &Options, report: &mut Rep
     for name in NAMES {
         members.insert(name.to_owned(), start(&role(name)).await?);
     }
-    let db = Database::connect(server.url()).await?;
-    let store = SqlStore::new(&db, STORE)?;
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let load = tokio::spawn(load(store.clone(), db.clone(), stopped));
 

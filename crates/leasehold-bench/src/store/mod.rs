@@ -37,7 +37,7 @@ pub(crate) async fn measure(server: &Server, options: &Options, report: &mut Rep
     let db = Database::connect(connection).await?;
     let stage = Stage { server, db, cluster: server.cluster("store") };
     stage.nothing().await?;
-    append::measure(&stage, options.messages / FEWER, report).await?;
+    append::measure(&stage, options.messages, report).await?;
     let all = options.messages;
 
     for (order, called) in [(Order::Unordered(AT_ONCE), "unordered"), (Order::PerKey(AT_ONCE), "per key")] {

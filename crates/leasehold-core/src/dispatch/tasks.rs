@@ -123,8 +123,5 @@ fn outcome(done: Result<(), HandlerError>) -> Outcome {
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {
-    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    let text = format!("panicked: {}", text.unwrap_or_else(|| "with a value that is not text".to_owned()));
-    Outcome::Failed(crate::handler::Failure::Retry(None), text)
+    Outcome::Failed(crate::handler::Failure::Retry(None), crate::panic::text(panic))
 }

@@ -154,8 +154,6 @@ fn by_name(artifacts: Vec<SharedArtifact>) -> HashMap<ArtifactName, SharedArtifa
 }
 
 fn panic_text(error: tokio::task::JoinError) -> String {
-    let Ok(panic) = error.try_into_panic() else { return "the run was dropped".to_owned() };
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panicked: {}", text.unwrap_or_else(|| "with a value that is not text".to_owned()))
+    let panic = error.try_into_panic();
+    panic.map_or_else(|_| "the run was dropped".to_owned(), |panic| crate::panic::text(panic.as_ref()))
 }

@@ -42,8 +42,15 @@ pub(super) struct Book {
     gone: u64,
 }
 
-/// Topic, partition, and the offset with which the next holder is to begin.
-pub(super) type Commit = (Arc<str>, i32, u64);
+/// What the broker is told of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Commit {
+    lane: LaneId,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    /// With which the next holder is to begin.
+    pub(super) offset: u64,
+}
 
 impl Book {
     /// The partition of a topic; a new lane unless it is known.
@@ -105,7 +112,12 @@ impl Book {
         let due = |partition: &Partition| {
             let handled =
                 partition.handled.filter(|handled| partition.committed.is_none_or(|known| known < *handled));
-            handled.map(|handled| (Arc::clone(&partition.topic), partition.partition, handled))
+            handled.map(|offset| Commit {
+                lane: partition.lane,
+                topic: Arc::clone(&partition.topic),
+                partition: partition.partition,
+                offset,
+            })
         };
         self.partitions.iter().filter_map(due).collect()
     }
@@ -119,13 +131,13 @@ impl Book {
         self.partitions.iter().filter_map(of).sum()
     }
 
-    /// The broker knows.
+    /// The broker knows. Of partitions that went meanwhile that says nothing: they are other lanes by now.
     pub(super) fn committed(&mut self, commits: &[Commit]) {
-        for (topic, number, offset) in commits {
-            let same = |known: &&mut Partition| known.partition == *number && known.topic == *topic;
+        for commit in commits {
+            let same = |known: &&mut Partition| known.lane == commit.lane;
             if let Some(partition) = self.partitions.iter_mut().find(same) {
-                partition.committed = Some(*offset);
-                self.open -= partition.close(*offset);
+                partition.committed = partition.committed.max(Some(commit.offset));
+                self.open -= partition.close(commit.offset);
             }
         }
     }
@@ -177,6 +189,24 @@ pub(super) fn checkpoint(topic: &str, partition: i32) -> String {
 mod tests {
     use super::*;
 
+    fn told(commits: &[Commit]) -> Vec<(&str, i32, u64)> {
+        commits.iter().map(|commit| (&*commit.topic, commit.partition, commit.offset)).collect()
+    }
+
+    #[test]
+    fn what_was_committed_says_nothing_of_a_later_life_of_the_partition() {
+        let mut book = Book::default();
+        let lane = book.deliver("a", 0, 5).lane;
+        book.handled(lane, 5, false);
+        let commits = book.to_commit();
+        book.revoke("a", 0);
+        let again = book.deliver("a", 0, 0).lane;
+        book.committed(&commits);
+        assert_eq!(book.open(), 1, "the topic was made anew");
+        book.handled(again, 0, false);
+        assert_eq!(told(&book.to_commit()), [("a", 0, 1)]);
+    }
+
     #[test]
     fn a_message_is_open_until_the_next_holder_knows_that_it_is_done() {
         let mut book = Book::default();
@@ -187,7 +217,7 @@ mod tests {
         book.handled(lane, 5, false);
         assert_eq!((book.open(), book.uncommitted()), (3, 1));
         let commits = book.to_commit();
-        assert_eq!(commits, [("a".into(), 0, 6)]);
+        assert_eq!(told(&commits), [("a", 0, 6)]);
         book.committed(&commits);
         assert_eq!((book.open(), book.to_commit().len()), (2, 0));
         book.handled(lane, 7, true);
@@ -210,6 +240,6 @@ mod tests {
         let again = book.deliver("a", 0, 0).lane;
         assert!(book.knows(again) && !book.knows(lane));
         book.handled(again, 0, false);
-        assert_eq!(book.to_commit(), [("a".into(), 0, 1)], "and is committed, though it is lower");
+        assert_eq!(told(&book.to_commit()), [("a", 0, 1)], "and is committed, though it is lower");
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::client::Access;
 use super::config::{KafkaConfig, Offsets, Start};
-use super::shared::{Book, Commit, checkpoint};
+use super::shared::{Book, checkpoint};
 use crate::error::{Error, ErrorKind};
 
 /// What the thread and the client's callbacks share.
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     over: AtomicBool,
     /// Why the client is of no use any more.
     failed: Mutex<Option<Error>>,
+    /// Commits follow one another, so that none tells less than one before it.
+    committing: Mutex<()>,
     /// What the client last said of an error.
     told: Mutex<String>,
     /// Why a broker refused this client: "all brokers are down" follows it, and says less.
@@ -42,8 +44,8 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: Arc<KafkaConfig>, lease: Lease, events: UnboundedSender<Vec<Event>>) -> Self {
         let (access, runtime) = (Access::from(&*config), Handle::current());
-        let (book, over, failed, told, refused) = Default::default();
-        Self { config, access, lease, runtime, book, events, over, failed, told, refused }
+        let (book, over, failed, committing, told, refused) = Default::default();
+        Self { config, access, lease, runtime, book, events, over, failed, committing, told, refused }
     }
 
     /// Nothing is committed any more.
@@ -96,27 +98,34 @@ impl Shared {
         }
     }
 
-    /// Commits, unless the lease is lost.
-    pub(super) fn commit(&self, consumer: &BaseConsumer<Callbacks>, commits: &[Commit]) -> Result<(), Error> {
-        if commits.is_empty() || self.over.load(Ordering::Acquire) || !self.lease.is_valid() {
-            return Ok(());
+    /// Commits what was handled, unless the lease is lost. Waits for the broker, and for a commit that is under way.
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Callbacks>) -> Result<(), Error> {
+        let _one = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let commits = self.book().to_commit();
+        let told = commits.iter().map(|commit| (&*commit.topic, commit.partition, commit.offset));
+        if self.tell(consumer, told)? {
+            self.book().committed(&commits);
         }
-        let committed = {
-            let mut list = TopicPartitionList::with_capacity(commits.len());
-            for (topic, partition, offset) in commits {
-                let offset = Offset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
-                // Offsets of messages are no special values.
-                let _ = list.add_partition_offset(topic, *partition, offset);
-            }
-            consumer.commit(&list, CommitMode::Sync)
-        };
-        match committed {
-            Ok(()) => {
-                self.book().committed(commits);
-                Ok(())
-            }
-            Err(error) => Err(self.explain("commit", &error)),
+        Ok(())
+    }
+
+    /// Whether the broker was told.
+    fn tell<'a>(
+        &self,
+        consumer: &BaseConsumer<Callbacks>,
+        offsets: impl Iterator<Item = (&'a str, i32, u64)>,
+    ) -> Result<bool, Error> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, offset) in offsets {
+            let offset = Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX));
+            // Offsets of messages are no special values.
+            let _ = list.add_partition_offset(topic, partition, offset);
         }
+        if list.count() == 0 || self.over.load(Ordering::Acquire) || !self.lease.is_valid() {
+            return Ok(false);
+        }
+        let told = consumer.commit(&list, CommitMode::Sync);
+        told.map(|()| true).map_err(|error| self.explain("commit", &error))
     }
 
     fn patience(&self) -> Duration {
@@ -141,7 +150,7 @@ impl Shared {
                 Error::new(ErrorKind::Other, OPERATION, format!("checkpoint {name}: {error}"))
             })?;
         } else {
-            self.commit(consumer, &[(topic.into(), partition, end.unsigned_abs())])?;
+            self.tell(consumer, [(topic, partition, end.unsigned_abs())].into_iter())?;
         }
         Ok(Offset::Offset(end))
     }
@@ -216,8 +225,7 @@ impl ClientContext for Callbacks {
 impl ConsumerContext for Callbacks {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Revoke(list) = rebalance else { return };
-        let commits = self.0.book().to_commit();
-        if let Err(error) = self.0.commit(consumer, &commits) {
+        if let Err(error) = self.0.commit(consumer) {
             tracing::debug!(artifact = %self.0.lease.artifact(), %error, "not committed before partitions went");
         }
         let gone = |element: &TopicPartitionListElem<'_>| {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::Duration;
 
 use leasehold_core::backoff::Backoff;
@@ -42,6 +43,8 @@ pub(super) enum Command {
     Wake,
     /// All of these lanes up to these positions is handled.
     Handled(Vec<(LaneId, u64)>),
+    /// What became of a commit.
+    Committed(Result<(), Error>),
     /// Bring nothing more.
     Stop,
     /// Commit, tell, and end.
@@ -69,7 +72,7 @@ pub(super) fn run(shared: &Arc<Shared>, commands: &Sender<Command>, receiver: &R
         let began = BootClock.now();
         let drowsy = Arc::new(AtomicBool::new(false));
         let ended = match consumer(shared, commands, &drowsy) {
-            Ok(consumer) => Client::new(shared, receiver, &consumer, drowsy, &mut stopped).live(),
+            Ok(consumer) => live(shared, commands, receiver, &consumer, drowsy, &mut stopped),
             Err(error) => Ended::Failed(error),
         };
         let error = match ended {
@@ -92,6 +95,35 @@ pub(super) fn run(shared: &Arc<Shared>, commands: &Sender<Command>, receiver: &R
     }
 }
 
+/// One life of a client.
+fn live(
+    shared: &Shared,
+    commands: &Sender<Command>,
+    receiver: &Receiver<Command>,
+    consumer: &BaseConsumer<Callbacks>,
+    drowsy: Arc<AtomicBool>,
+    stopped: &mut bool,
+) -> Ended {
+    let (committer, asked) = mpsc::channel();
+    // A commit takes a round trip, and messages are brought meanwhile. That the client tells by a callback how it ended is no
+    // alternative: this binding never calls `commit_callback` for a commit that somebody asks for.
+    let commits = move || {
+        while asked.recv().is_ok() {
+            if commands.send(Command::Committed(shared.commit(consumer))).is_err() {
+                break;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let name = format!("{} commits", shared.lease.artifact());
+        match thread::Builder::new().name(name).spawn_scoped(scope, commits) {
+            // Its end drops the committer's channel, and the scope waits for the thread.
+            Ok(_) => Client::new(shared, receiver, consumer, committer, drowsy, stopped).live(),
+            Err(error) => Ended::Failed(Error::new(ErrorKind::Other, "start a thread", error.to_string())),
+        }
+    })
+}
+
 /// Waits; whether to go on. Once it is stopped it waits for the end.
 fn rest(receiver: &Receiver<Command>, pause: Duration, stopped: &mut bool) -> bool {
     let until = BootClock.now() + pause;
@@ -109,7 +141,8 @@ fn rest(receiver: &Receiver<Command>, pause: Duration, stopped: &mut bool) -> bo
             Ok(Command::Abandon) | Err(RecvTimeoutError::Disconnected) => return false,
             Ok(Command::Stop) => *stopped = true,
             // Nothing of what was handled can be told any more.
-            Ok(Command::Wake | Command::Handled(_)) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(Command::Wake | Command::Handled(_) | Command::Committed(_))
+            | Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }
@@ -144,8 +177,11 @@ struct Client<'a> {
     shared: &'a Shared,
     receiver: &'a Receiver<Command>,
     consumer: &'a BaseConsumer<Callbacks>,
+    committer: Sender<()>,
     drowsy: Arc<AtomicBool>,
     committed_at: Instant,
+    /// A commit is under way.
+    asked: bool,
     /// Since when nothing is brought because handlers are behind.
     full_since: Option<Instant>,
     paused: bool,
@@ -159,17 +195,20 @@ impl<'a> Client<'a> {
         shared: &'a Shared,
         receiver: &'a Receiver<Command>,
         consumer: &'a BaseConsumer<Callbacks>,
+        committer: Sender<()>,
         drowsy: Arc<AtomicBool>,
         stopped: &'a mut bool,
     ) -> Self {
         let (committed_at, full_since, probed_at) = (BootClock.now(), None, BootClock.now());
-        let (paused, impaired) = (false, false);
+        let (asked, paused, impaired) = (false, false, false);
         Self {
             shared,
             receiver,
             consumer,
+            committer,
             drowsy,
             committed_at,
+            asked,
             full_since,
             paused,
             stopped,
@@ -211,12 +250,17 @@ impl<'a> Client<'a> {
                     book.handled(lane, mark, known);
                 }
             }
+            Command::Committed(committed) => {
+                self.asked = false;
+                self.committed(committed);
+            }
             Command::Stop => {
                 *self.stopped = true;
                 self.pause();
             }
             Command::Close(done) => {
-                self.commit_now();
+                let committed = self.shared.commit(self.consumer);
+                self.committed(committed);
                 self.shared.end();
                 return Some(Ended::Closed(Some(done)));
             }
@@ -337,25 +381,26 @@ impl<'a> Client<'a> {
         events.push(Event::Message(fetched));
     }
 
-    /// Commits when it is time, or when much is waiting for it.
+    /// Asks for a commit when it is time, or when much is waiting for it.
     fn commit(&mut self) {
+        if self.asked {
+            return;
+        }
         let config = &self.shared.config;
         let due = BootClock.now().since(self.committed_at) >= config.commit;
         // Not each time that there is no room: a commit is a round trip, whatever it tells.
         if due || self.shared.book().uncommitted() >= (config.max_in_flight / 2).max(1) {
-            self.commit_now();
+            self.committed_at = BootClock.now();
+            // The committer ends after this.
+            self.asked = self.committer.send(()).is_ok();
         }
     }
 
-    fn commit_now(&mut self) {
-        self.committed_at = BootClock.now();
-        let commits = self.shared.book().to_commit();
-        if let Err(error) = self.shared.commit(self.consumer, &commits) {
-            if error.kind() == ErrorKind::Fenced {
-                self.shared.fail(error);
-            } else {
-                self.ails(&error);
-            }
+    fn committed(&mut self, committed: Result<(), Error>) {
+        match committed {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Fenced => self.shared.fail(error),
+            Err(error) => self.ails(&error),
         }
     }
 

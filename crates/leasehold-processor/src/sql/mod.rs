@@ -10,6 +10,7 @@ mod writer;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold_core::dispatch::Source;
@@ -96,16 +97,12 @@ impl SqlStore {
         }
         let mut rest = messages;
         while !rest.is_empty() {
-            let fits = |rows: usize| {
-                let bytes =
-                    |batch: &[Outgoing]| batch.iter().map(|message| message.body.len()).sum::<usize>();
-                rest.get(..rows).is_some_and(|batch| rows == 1 || bytes(batch) <= STATEMENT_BYTES)
-            };
-            let found = ROWS.into_iter().enumerate().find(|(_, rows)| fits(*rows));
-            let (index, rows) = found.unwrap_or((ROWS.len() - 1, 1));
+            let rows = fitting(rest);
             let (batch, later) = rest.split_at(rows);
-            let values = batch.iter().flat_map(|message| self.row(message, ordered));
-            let statement = self.texts.statement(&self.texts.insert[index], values);
+            let timed = batch.iter().any(Outgoing::is_timed);
+            let values = batch.iter().flat_map(|message| row(message, timed));
+            let values = [self.value(), number(ordered)].into_iter().chain(values);
+            let statement = self.texts.statement(self.texts.insert(rows, timed), values);
             txn.execute_raw(statement).await.map_err(|error| self.failed("append", error))?;
             rest = later;
         }
@@ -138,27 +135,6 @@ impl SqlStore {
         let statement = self.texts.statement(&self.texts.unbind, [self.value()]);
         self.db.execute_raw(statement).await.map_err(|error| self.failed("release its reader", error))?;
         Ok(())
-    }
-
-    fn row(&self, message: &Outgoing, ordered: bool) -> [Value; 10] {
-        let millis = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        let (due, delay) = match message.when {
-            When::Now => (None, None),
-            When::After(delay) => (None, Some(millis(delay))),
-            When::At(at) => (Some(at.timestamp_millis()), None),
-        };
-        [
-            self.value(),
-            message.id.as_str().into(),
-            message.key.clone().into(),
-            message.stored_headers().into(),
-            message.content_type.clone().into(),
-            message.body.to_vec().into(),
-            number(ordered),
-            due.into(),
-            delay.into(),
-            message.time_to_live.map(millis).into(),
-        ]
     }
 
     fn value(&self) -> Value {
@@ -227,6 +203,37 @@ impl SqlStore {
             },
         }
     }
+}
+
+/// How many of these messages, of which there is one, go into one statement.
+fn fitting(messages: &[Outgoing]) -> usize {
+    let mut bytes = 0;
+    let more = |message: &&Outgoing| {
+        bytes += message.body.len();
+        bytes <= STATEMENT_BYTES
+    };
+    messages.iter().take(ROWS).take_while(more).count().max(1)
+}
+
+/// What [`Texts::insert`] takes of a row.
+fn row(message: &Outgoing, timed: bool) -> impl Iterator<Item = Value> {
+    let content = [
+        message.id.as_str().into(),
+        message.key.clone().into(),
+        message.stored_headers().into(),
+        message.content_type.clone().into(),
+        message.body.to_vec().into(),
+    ];
+    let times = timed.then(|| {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let (due, delay) = match message.when {
+            When::Now => (None, None),
+            When::After(delay) => (None, Some(millis(delay))),
+            When::At(at) => (Some(at.timestamp_millis()), None),
+        };
+        [due, delay, message.time_to_live.map(millis)].map(Value::from)
+    });
+    content.into_iter().chain(times.into_iter().flatten())
 }
 
 /// What a transaction does.

@@ -6,8 +6,8 @@ use sea_orm::{DbBackend, IsolationLevel, SqliteTransactionMode, Statement, Trans
 
 use crate::error::Error;
 
-/// So many rows go into one statement: three texts, so that a connection's cache of statements keeps them.
-pub(super) const ROWS: [usize; 3] = [100, 10, 1];
+/// So many rows go into one statement at most: a connection keeps about as many statements prepared.
+pub(super) const ROWS: usize = 100;
 
 /// Of MariaDB and MySQL, which would look through the whole store for a sub-select in an update or a deletion.
 const JOINED: &str = "json_table(concat('[', ?2, ']'), '$[*]' columns (n bigint path '$')) j straight_join TABLE m \
@@ -18,8 +18,9 @@ const COLUMNS: &str =
 /// What a database understands.
 pub(super) struct Texts {
     backend: DbBackend,
-    /// By number of rows; each row: store, message, order_key, headers, content_type, body, ordered, due (absolute), delay, life.
-    pub(super) insert: [String; 3],
+    now: &'static str,
+    /// By number of rows less one; of those that are due at once and keep for ever, and of others.
+    inserts: [[OnceLock<String>; ROWS]; 2],
     /// 1 store, 2 after this id, 3 limit.
     pub(super) page: String,
     /// 1 store, 2 after this id, 3 limit, 4 up to this id, 5 without these keys.
@@ -139,7 +140,8 @@ impl Texts {
         let for_update = if backend == DbBackend::Sqlite { "" } else { " for update" };
         Self {
             backend,
-            insert: ROWS.map(|rows| sql(&insert(rows))),
+            now,
+            inserts: [const { [const { OnceLock::new() }; ROWS] }; 2],
             page: sql(&columns("id > ?2 order by id limit ?3")),
             page_without: sql(&columns(&format!("id > ?2 and id <= ?4 and {without} order by id limit ?3"))),
             key_page: sql(&columns("order_key = ?2 and id >= ?3 and id <= ?4 order by id limit ?5")),
@@ -239,6 +241,13 @@ impl Texts {
         }
     }
 
+    /// 1 store, 2 whether in order; then of each row: message, order_key, headers, content_type, body; and, if `timed`, due
+    /// (absolute), delay, life.
+    pub(super) fn insert(&self, rows: usize, timed: bool) -> &str {
+        let text = &self.inserts[usize::from(timed)][rows.clamp(1, ROWS) - 1];
+        text.get_or_init(|| numbered(self.backend, &insert(rows, timed).replace("NOW", self.now)))
+    }
+
     pub(super) fn statement(&self, text: &str, values: impl IntoIterator<Item = Value>) -> Statement {
         leasehold_core::store::statement(self.backend, text, values)
     }
@@ -252,26 +261,22 @@ fn again(table: &str, times: &str) -> String {
     )
 }
 
-fn insert(rows: usize) -> String {
-    let mut text = "insert into leasehold_message (store, message, order_key, headers, content_type, body, ordered, due, expires, \
-                    appended_at) values "
-        .to_owned();
+/// Whoever waits for nothing pays for no clock but that of `appended_at`.
+fn insert(rows: usize, timed: bool) -> String {
+    let (times, columns) = if timed { (", due, expires", 8) } else { ("", 5) };
+    let mut text = format!(
+        "insert into leasehold_message (store, ordered, message, order_key, headers, content_type, body, appended_at{times}) values "
+    );
     for row in 0..rows {
-        let at = |column: usize| row * 10 + column;
+        let at = |column: usize| 2 + row * columns + column;
         let separator = if row == 0 { "" } else { ", " };
-        text.push_str(&format!(
-            "{separator}(?{}, ?{}, ?{}, ?{}, ?{}, ?{}, ?{}, coalesce(?{}, NOW + ?{}), NOW + ?{}, NOW)",
-            at(1),
-            at(2),
-            at(3),
-            at(4),
-            at(5),
-            at(6),
-            at(7),
-            at(8),
-            at(9),
-            at(10),
-        ));
+        let (message, key, headers, kind, body) = (at(1), at(2), at(3), at(4), at(5));
+        text.push_str(&format!("{separator}(?1, ?2, ?{message}, ?{key}, ?{headers}, ?{kind}, ?{body}, NOW"));
+        if timed {
+            let (due, delay, life) = (at(6), at(7), at(8));
+            text.push_str(&format!(", coalesce(?{due}, NOW + ?{delay}), NOW + ?{life}"));
+        }
+        text.push(')');
     }
     text
 }

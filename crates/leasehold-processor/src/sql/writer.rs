@@ -111,16 +111,19 @@ async fn write_all(
     let mut batch = Changes::new();
     while let Some(first) = inbox.recv().await {
         batch.push(first);
-        let gather = async {
-            while batch.len() < BATCH {
-                match inbox.recv().await {
-                    Some(next) => batch.push(next),
-                    None => break,
+        // A timer would take a millisecond even for nothing.
+        if !lag.is_zero() {
+            let gather = async {
+                while batch.len() < BATCH {
+                    match inbox.recv().await {
+                        Some(next) => batch.push(next),
+                        None => break,
+                    }
                 }
-            }
-        };
-        // Not lost if time is up: what was received is in the batch.
-        let _ = tokio::time::timeout(lag, gather).await;
+            };
+            // Not lost if time is up: what was received is in the batch.
+            let _ = tokio::time::timeout(lag, gather).await;
+        }
         while batch.len() < BATCH
             && let Ok(next) = inbox.try_recv()
         {

@@ -23,7 +23,7 @@ use crate::outgoing::Outgoing;
 use crate::store::{MessageStore, Parked};
 use crate::{Forward, Processor, SqlStore};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an endpoint got.
 #[derive(Debug)]
@@ -89,13 +89,13 @@ async fn next(got: &mut UnboundedReceiver<Got>) -> Got {
     tokio::time::timeout(PATIENCE, got.recv()).await.expect("in time").expect("an endpoint")
 }
 
-async fn node(bed: &Bed<SqlStore>, id: &str, processor: Processor) -> Node {
+pub(super) async fn node(bed: &Bed<SqlStore>, id: &str, processor: Processor) -> Node {
     let node = Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id(id);
     let processor = processor.poll(Duration::from_millis(20));
     node.ttl(Duration::from_millis(1600)).artifact(processor).start().await.unwrap()
 }
 
-fn push(bed: &Bed<SqlStore>, forward: Forward) -> Processor {
+pub(super) fn push(bed: &Bed<SqlStore>, forward: Forward) -> Processor {
     let millis = Duration::from_millis;
     Processor::new("push", bed.store.clone(), forward)
         .unwrap()
@@ -194,7 +194,7 @@ async fn when_the_endpoint_is_down_messages_wait_and_none_is_parked() {
 }
 
 /// One attempt at an endpoint, as it is told of what was parked.
-async fn once(forward: Forward) -> Parked {
+pub(super) async fn once(forward: Forward) -> Parked {
     let bed = bed(Cluster::sqlite().await);
     bed.store.append_all(&[Outgoing::text("x")]).await.unwrap();
     let node = node(&bed, "a", push(&bed, forward).attempts(1).without_breaker()).await;

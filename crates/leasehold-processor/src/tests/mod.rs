@@ -2,6 +2,8 @@
 
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod secure;
 mod sql;
 
 use leasehold_testkit::cluster::Cluster;

@@ -1,6 +1,9 @@
 //! Reads a store for its processor: ahead, in pages, and only what is not in flight already.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+mod read;
+mod suspects;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +15,16 @@ use leasehold_core::dispatch::{Action, Event, Fetched, Order, Settlement, Source
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_core::status::Condition;
-use sea_orm::{QueryResult, Value};
 use tokio::task::JoinHandle;
 
 use super::SqlStore;
-use super::rows::{Row, StoredId, get, list, number};
+use super::rows::{Row, StoredId};
 use super::scan::{Ordering, PAGE, Plan, Scan, limit};
 use super::writer::{At, Change, Changes, Writer};
 use crate::error::Error;
 use crate::store::Reading;
+use read::{Brought, bring};
+use suspects::Suspects;
 
 /// The checkpoint that tells whether the last reader left politely.
 const READING: &str = "reading";
@@ -34,42 +38,12 @@ const LATE_EVERY: Duration = Duration::from_secs(1);
 const LATE_SHARE: u32 = 20;
 /// How often it looks through everything, for transactions that took longer than the scan remembers.
 const FAR_EVERY: Duration = Duration::from_secs(60);
-/// How often it deletes what was parked long ago, and how much at once.
+/// How often it deletes what was parked long ago.
 const TRIM_EVERY: Duration = Duration::from_secs(60);
-const TRIMMED: usize = 500;
-/// Of earlier ones of a key so many are looked at: more are not kept in memory.
-const EARLIER: usize = 100_000;
 const EXPIRED: &str = "expired before it was delivered";
 /// Pauses while the database does not answer.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// What a plan brought.
-#[derive(Default)]
-struct Brought {
-    rows: Vec<Row>,
-    /// Instead of rows: which there are.
-    ids: Vec<StoredId>,
-    /// Of the keys of rows that were appended in order: which there are before these rows.
-    earlier: Vec<StoredId>,
-    /// See [`Scan::take`].
-    beyond: Option<i64>,
-    took: Duration,
-}
-
-/// Messages that may have been in flight when the last holder was cut off: one of them may have been why.
-#[derive(Debug, Default)]
-struct Suspects {
-    /// How many may be left of them.
-    left: usize,
-    /// Their attempts are being recorded.
-    recording: Vec<Row>,
-    unrecorded: usize,
-    /// Handed over, and neither settled nor behind one that waits for another attempt; with their keys.
-    out: HashMap<StoredId, Option<Arc<str>>>,
-    /// One is out that was suspected before.
-    alone: bool,
-}
 
 pub(super) struct SqlSource {
     store: SqlStore,
@@ -116,7 +90,7 @@ impl SqlSource {
         let now = BootClock.now();
         // Behind messages that fail, as many as are kept in memory may be older than what was in flight.
         let left = reading.read_ahead + MOST_OUTSTANDING;
-        let suspects = unclean.then(|| Suspects { left, ..Suspects::default() });
+        let suspects = unclean.then(|| Suspects::new(left));
         Ok(Self {
             writer: Writer::start(store.clone(), lease.clone(), reading.lag),
             store,
@@ -320,81 +294,6 @@ impl SqlSource {
         true
     }
 
-    /// Of messages that may have been in flight at a crash: first their attempts are recorded, then they are handed over. One
-    /// that was suspected before goes alone, so that it takes nobody down with it.
-    fn next_suspects(&mut self, room: usize) -> Vec<Row> {
-        let wall = self.wall();
-        let at_once = room.min(self.reading.order.at_once());
-        let at_end = self.page.is_empty() && self.work.is_none() && self.scan.is_at_end(wall);
-        let Some(suspects) = &mut self.suspects else { return Vec::new() };
-        if suspects.unrecorded > 0 {
-            return Vec::new();
-        }
-        if !suspects.recording.is_empty() {
-            let rows = std::mem::take(&mut suspects.recording);
-            suspects.alone = rows.iter().any(|row| row.is_suspect);
-            suspects.out.extend(rows.iter().map(|row| (row.id, row.key.clone())));
-            return rows;
-        }
-        if suspects.out.is_empty() && (suspects.left == 0 || at_end) {
-            self.suspects = None;
-            return self.next_rows(room);
-        }
-        let (out, alone, left) =
-            (suspects.out.len(), suspects.alone && !suspects.out.is_empty(), suspects.left);
-        let mut rows: Vec<Row> = Vec::new();
-        while !alone && out + rows.len() < at_once && rows.len() < left {
-            let Some(first) = self.page.front() else { break };
-            // It is not in flight before its time, and not recorded: that is another attempt's failure.
-            if first.due.is_some_and(|due| due > wall) {
-                if rows.is_empty() {
-                    return self.page.pop_front().into_iter().collect();
-                }
-                break;
-            }
-            if first.is_suspect && (out > 0 || !rows.is_empty()) {
-                break;
-            }
-            let Some(row) = self.page.pop_front() else { break };
-            let is_suspect = row.is_suspect;
-            if !self.parks(&row) {
-                rows.push(row);
-            }
-            if is_suspect && !rows.is_empty() {
-                break;
-            }
-        }
-        for row in &rows {
-            self.writer.push(row.id, Change::Attempt);
-        }
-        if let Some(suspects) = &mut self.suspects {
-            suspects.left = left.saturating_sub(rows.len());
-            suspects.unrecorded = rows.len();
-            suspects.recording = rows;
-        }
-        Vec::new()
-    }
-
-    /// A message is settled.
-    fn through(&mut self, id: StoredId) {
-        if let Some(suspects) = &mut self.suspects {
-            suspects.out.remove(&id);
-        }
-    }
-
-    /// A message waits for another attempt, and what is behind it waits with it: nothing of that is in flight.
-    fn put_off(&mut self, id: StoredId) {
-        let Some(suspects) = &mut self.suspects else { return };
-        let key = suspects.out.remove(&id);
-        match self.reading.order {
-            Order::Ordered => suspects.out.clear(),
-            Order::PerKey(_) => {
-                suspects.out.retain(|_, behind| behind.is_none() || Some(&*behind) != key.as_ref())
-            }
-            Order::Unordered(_) => {}
-        }
-    }
-
     async fn until_outstanding(&mut self, most: usize) -> Result<(), Error> {
         while self.writer.outstanding() > most {
             let changes = self.writer.written().await?;
@@ -489,84 +388,6 @@ impl Source for SqlSource {
     }
 }
 
-/// What was appended in order to a key is there before what was appended to it afterwards, but the scan may have passed its
-/// place by then: a later read finds it.
-async fn earlier(store: &SqlStore, lease: &Lease, plan: &Plan, rows: &[Row]) -> Result<Vec<StoredId>, Error> {
-    let passed = match plan {
-        Plan::Page { after, .. } => *after,
-        Plan::Key { from, .. } => from - 1,
-        _ => return Ok(Vec::new()),
-    };
-    let keys: BTreeSet<&str> =
-        rows.iter().filter(|row| row.is_ordered).filter_map(|row| row.key.as_deref()).collect();
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let keys = serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned());
-    let wall = lease.schedule_clock().now().timestamp_millis();
-    let values = [store.value(), passed.into(), number(EARLIER), wall.into(), keys.into()];
-    let found = store.asked(lease, "look for earlier ones of a key", &store.texts.earlier, values).await?;
-    found.iter().map(|row| get(store, row, "id")).collect()
-}
-
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Reads what a plan asks for.
-async fn bring(store: SqlStore, lease: Lease, plan: Plan) -> Result<Brought, Error> {
-    let began = BootClock.now();
-    let texts = store.texts;
-    let most = number(limit(&plan));
-    let keys =
-        |keys: &[Arc<str>]| Value::from(serde_json::to_string(keys).unwrap_or_else(|_| "[]".to_owned()));
-    let mut beyond = None;
-    let rows = match &plan {
-        Plan::Page { after, without } if without.is_empty() => {
-            store.asked(&lease, "read", &texts.page, [store.value(), (*after).into(), most]).await?
-        }
-        Plan::Page { after, without } => {
-            let highest = store.asked(&lease, "read", &texts.top, [store.value()]).await?;
-            beyond = first(&store, &highest, "id")?;
-            let values =
-                [store.value(), (*after).into(), most, beyond.unwrap_or(*after).into(), keys(without)];
-            store.asked(&lease, "read", &texts.page_without, values).await?
-        }
-        Plan::Key { key, from, to } => {
-            let values = [store.value(), key.as_ref().into(), (*from).into(), (*to).into(), most];
-            store.asked(&lease, "read a key", &texts.key_page, values).await?
-        }
-        Plan::Due { now, keyed } => {
-            let values = [store.value(), (*now).into(), most, number(*keyed)];
-            let rows = store.asked(&lease, "read what is due", &texts.due_page, values).await?;
-            let values = [store.value(), (*now).into(), number(*keyed)];
-            let next = store.asked(&lease, "read what is due next", &texts.next_due, values).await?;
-            beyond = first(&store, &next, "due")?;
-            rows
-        }
-        Plan::Late { after, to, without, now } => {
-            let values = [store.value(), (*after).into(), (*to).into(), most, keys(without), (*now).into()];
-            let rows = store.asked(&lease, "look for late commits", &texts.late, values).await?;
-            let ids = rows.iter().map(|row| get(&store, row, "id")).collect::<Result<_, _>>()?;
-            return Ok(Brought { ids, took: BootClock.now().since(began), ..Brought::default() });
-        }
-        Plan::Trim { keep } => {
-            let values = [store.value(), (*keep).into(), number(TRIMMED)];
-            store.asked(&lease, "delete what was parked long ago", &texts.trim, values).await?;
-            Vec::new()
-        }
-        Plan::These { ids } => {
-            let values = [store.value(), list(ids.iter().copied())];
-            store.asked(&lease, "read late commits", &texts.by_ids, values).await?
-        }
-    };
-    let rows: Vec<Row> = rows.iter().map(|row| Row::read(&store, row)).collect::<Result<_, _>>()?;
-    let earlier = earlier(&store, &lease, &plan, &rows).await?;
-    Ok(Brought { rows, earlier, beyond, took: BootClock.now().since(began), ..Brought::default() })
-}
-
-/// A number that may be null, of the only row.
-fn first(store: &SqlStore, rows: &[QueryResult], column: &'static str) -> Result<Option<i64>, Error> {
-    let number = rows.first().map(|row| get::<Option<i64>>(store, row, column)).transpose()?;
-    Ok(number.flatten())
 }

@@ -1,0 +1,110 @@
+//! What a plan reads.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leasehold_core::clock::{BootClock, Clock};
+use leasehold_core::lease::Lease;
+use sea_orm::{QueryResult, Value};
+
+use super::super::SqlStore;
+use super::super::rows::{Row, StoredId, get, list, number};
+use super::super::scan::{Plan, limit};
+use crate::error::Error;
+
+/// Of earlier ones of a key so many are looked at: more are not kept in memory.
+const EARLIER: usize = 100_000;
+/// So much of what was parked long ago is deleted at once.
+const TRIMMED: usize = 500;
+
+/// What a plan brought.
+#[derive(Default)]
+pub(super) struct Brought {
+    pub(super) rows: Vec<Row>,
+    /// Instead of rows: which there are.
+    pub(super) ids: Vec<StoredId>,
+    /// Of the keys of rows that were appended in order: which there are before these rows.
+    pub(super) earlier: Vec<StoredId>,
+    /// See [`Scan::take`].
+    pub(super) beyond: Option<i64>,
+    pub(super) took: Duration,
+}
+
+/// Reads what a plan asks for.
+pub(super) async fn bring(store: SqlStore, lease: Lease, plan: Plan) -> Result<Brought, Error> {
+    let began = BootClock.now();
+    let texts = store.texts;
+    let most = number(limit(&plan));
+    let keys =
+        |keys: &[Arc<str>]| Value::from(serde_json::to_string(keys).unwrap_or_else(|_| "[]".to_owned()));
+    let mut beyond = None;
+    let rows = match &plan {
+        Plan::Page { after, without } if without.is_empty() => {
+            store.asked(&lease, "read", &texts.page, [store.value(), (*after).into(), most]).await?
+        }
+        Plan::Page { after, without } => {
+            let highest = store.asked(&lease, "read", &texts.top, [store.value()]).await?;
+            beyond = first(&store, &highest, "id")?;
+            let values =
+                [store.value(), (*after).into(), most, beyond.unwrap_or(*after).into(), keys(without)];
+            store.asked(&lease, "read", &texts.page_without, values).await?
+        }
+        Plan::Key { key, from, to } => {
+            let values = [store.value(), key.as_ref().into(), (*from).into(), (*to).into(), most];
+            store.asked(&lease, "read a key", &texts.key_page, values).await?
+        }
+        Plan::Due { now, keyed } => {
+            let values = [store.value(), (*now).into(), most, number(*keyed)];
+            let rows = store.asked(&lease, "read what is due", &texts.due_page, values).await?;
+            let values = [store.value(), (*now).into(), number(*keyed)];
+            let next = store.asked(&lease, "read what is due next", &texts.next_due, values).await?;
+            beyond = first(&store, &next, "due")?;
+            rows
+        }
+        Plan::Late { after, to, without, now } => {
+            let values = [store.value(), (*after).into(), (*to).into(), most, keys(without), (*now).into()];
+            let rows = store.asked(&lease, "look for late commits", &texts.late, values).await?;
+            let ids = rows.iter().map(|row| get(&store, row, "id")).collect::<Result<_, _>>()?;
+            return Ok(Brought { ids, took: BootClock.now().since(began), ..Brought::default() });
+        }
+        Plan::Trim { keep } => {
+            let values = [store.value(), (*keep).into(), number(TRIMMED)];
+            store.asked(&lease, "delete what was parked long ago", &texts.trim, values).await?;
+            Vec::new()
+        }
+        Plan::These { ids } => {
+            let values = [store.value(), list(ids.iter().copied())];
+            store.asked(&lease, "read late commits", &texts.by_ids, values).await?
+        }
+    };
+    let rows: Vec<Row> = rows.iter().map(|row| Row::read(&store, row)).collect::<Result<_, _>>()?;
+    let earlier = earlier(&store, &lease, &plan, &rows).await?;
+    Ok(Brought { rows, earlier, beyond, took: BootClock.now().since(began), ..Brought::default() })
+}
+
+/// What was appended in order to a key is there before what was appended to it afterwards, but the scan may have passed its
+/// place by then: a later read finds it.
+async fn earlier(store: &SqlStore, lease: &Lease, plan: &Plan, rows: &[Row]) -> Result<Vec<StoredId>, Error> {
+    let passed = match plan {
+        Plan::Page { after, .. } => *after,
+        Plan::Key { from, .. } => from - 1,
+        _ => return Ok(Vec::new()),
+    };
+    let keys: BTreeSet<&str> =
+        rows.iter().filter(|row| row.is_ordered).filter_map(|row| row.key.as_deref()).collect();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned());
+    let wall = lease.schedule_clock().now().timestamp_millis();
+    let values = [store.value(), passed.into(), number(EARLIER), wall.into(), keys.into()];
+    let found = store.asked(lease, "look for earlier ones of a key", &store.texts.earlier, values).await?;
+    found.iter().map(|row| get(store, row, "id")).collect()
+}
+
+/// A number that may be null, of the only row.
+fn first(store: &SqlStore, rows: &[QueryResult], column: &'static str) -> Result<Option<i64>, Error> {
+    let number = rows.first().map(|row| get::<Option<i64>>(store, row, column)).transpose()?;
+    Ok(number.flatten())
+}
