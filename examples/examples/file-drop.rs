@@ -28,7 +28,8 @@ async fn main() -> Result<()> {
         [] => {
             let folder = std::env::temp_dir().join(format!("leasehold-drop-{}", std::process::id()));
             std::fs::create_dir_all(folder.join("in"))?;
-            let done = show(&format!("sqlite://{}/drop.db?mode=rwc", folder.display()), &folder.join("in")).await;
+            let done =
+                show(&format!("sqlite://{}/drop.db?mode=rwc", folder.display()), &folder.join("in")).await;
             std::fs::remove_dir_all(&folder)?;
             done
         }
@@ -47,10 +48,10 @@ async fn main() -> Result<()> {
 async fn replica(name: &str, database: &str, folder: &str) -> Result<()> {
     let (db, by) = (connect(database).await?, name.to_owned());
     let files = Files::watch("bank-drop", folder, "*.csv")?
-        .records(Records::csv())                            // each row a JSON object, by the names of the header
-        .complete(Complete::Renamed)                        // or: stable for a while, or with a marker beside it
-        .after(After::MoveTo("done".to_owned()))            // what fails goes to `failed`, with the reason beside it
-        .progress(Progress::InHandler)                      // effect and progress commit together
+        .records(Records::csv()) // each row a JSON object, by the names of the header
+        .complete(Complete::Renamed) // or: stable for a while, or with a marker beside it
+        .after(After::MoveTo("done".to_owned())) // what fails goes to `failed`, with the reason beside it
+        .progress(Progress::InHandler) // effect and progress commit together
         .handler(move |row: Message, lease: Lease| book(db.clone(), by.clone(), row, lease))?;
     let node = Node::builder(database).cluster("bank").node_id(name).ttl(Duration::from_secs(2));
     node.artifact(files).start().await?.run_until_signal().await;
@@ -59,11 +60,15 @@ async fn replica(name: &str, database: &str, folder: &str) -> Result<()> {
 
 async fn book(db: DatabaseConnection, by: String, row: Message, lease: Lease) -> Result<(), HandlerError> {
     let fields: BTreeMap<String, String> = serde_json::from_str(row.text()?)?;
-    let (Ok(payment), Ok(amount)) = (fields["payment"].parse::<i64>(), fields["amount"].parse::<i64>()) else {
+    let (Ok(payment), Ok(amount)) = (fields["payment"].parse::<i64>(), fields["amount"].parse::<i64>())
+    else {
         return Err(HandlerError::reject("the amount is no number"));
     };
     let booking = lease.transaction(&db, async |txn| {
-        txn.execute_unprepared(&format!("insert into booked (payment, amount, node) values ({payment}, {amount}, '{by}')")).await?;
+        txn.execute_unprepared(&format!(
+            "insert into booked (payment, amount, node) values ({payment}, {amount}, '{by}')"
+        ))
+        .await?;
         row.record(&lease, txn).await?;
         Ok::<_, ArtifactError>(())
     });
@@ -96,7 +101,9 @@ async fn show(database: &str, folder: &Path) -> Result<()> {
     }
 
     // In the middle of the second file.
-    let holder = until(&db, "select node, count(*) as n from booked group by node", |n| n > ROWS as i64 * 3 / 2).await?;
+    let holder =
+        until(&db, "select node, count(*) as n from booked group by node", |n| n > ROWS as i64 * 3 / 2)
+            .await?;
     let mut killed = replicas.remove(&holder).context("the holder is one of ours")?;
     killed.kill().await?;
     let (at, booked) = (Instant::now(), count(&db, "select count(*) as n from booked").await?);
@@ -113,11 +120,15 @@ async fn show(database: &str, folder: &Path) -> Result<()> {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), moved).await.context("the files are not moved")?;
-    let (rows, different) =
-        (count(&db, "select count(*) as n from booked").await?, count(&db, "select count(distinct payment) as n from booked").await?);
+    let (rows, different) = (
+        count(&db, "select count(*) as n from booked").await?,
+        count(&db, "select count(distinct payment) as n from booked").await?,
+    );
     ensure!(rows == all && different == all, "{rows} rows, {different} different ones, of {all}");
     let reason = std::fs::read_to_string(folder.join("failed/payments-1.csv.7.reason"))?;
-    println!("\nEvery payment was booked once: {rows} rows, {different} different ones. The files are in `done`, and the one");
+    println!(
+        "\nEvery payment was booked once: {rows} rows, {different} different ones. The files are in `done`, and the one"
+    );
     println!("row that could not be booked is in `failed`, with the reason beside it:\n\n{reason}");
     for replica in replicas.values_mut() {
         replica.kill().await?;

@@ -42,7 +42,7 @@ pub enum Exhausted {
     /// It is kept with the reason, where people find it: moved aside by an endpoint of files, given to the handler of
     /// `park_with` by any. Those after it go on.
     Park,
-    /// It is passed over; only the log tells of it. A file is not deleted by this.
+    /// It is passed over; only the log tells of it. A file that was to be deleted is moved aside.
     Drop,
 }
 

@@ -63,6 +63,7 @@ macro_rules! poller_conformance {
             what_fails_for_good_is_parked_and_told_why,
             attempts_survive_failover,
             effect_and_progress_commit_together,
+            what_fails_after_its_commit_is_not_handled_again,
             an_item_that_stops_the_endpoint_stays_where_it_is,
             it_polls_when_it_is_told_to,
             what_is_paused_hands_nothing_over,
@@ -89,6 +90,8 @@ enum Fate {
     Hangs,
     /// In a transaction that records its progress; it hangs afterwards, if told so.
     Books(Arc<AtomicBool>),
+    /// After such a transaction.
+    FailsLate,
 }
 
 /// The handler of a case.
@@ -112,16 +115,23 @@ impl Handler for Probe {
             // The case may have seen enough.
             let _ = tell();
         }
+        let book = async || {
+            let db = lease.database().clone();
+            let booking = lease
+                .transaction(&db, async |txn| Ok::<_, ArtifactError>(message.record(&lease, txn).await?));
+            booking.await.map_err(|error| HandlerError::retry(error.to_string()))
+        };
         match fate {
             Fate::Done => Ok(()),
+            Fate::FailsLate => {
+                book().await?;
+                Err("it fails after its commit".into())
+            }
             Fate::Fails => Err("it is told to fail".into()),
             Fate::Rejected => Err(HandlerError::reject("it is told to be rejected")),
             Fate::Hangs => std::future::pending().await,
             Fate::Books(hangs) => {
-                let db = lease.database().clone();
-                let booking = lease
-                    .transaction(&db, async |txn| Ok::<_, ArtifactError>(message.record(&lease, txn).await?));
-                booking.await.map_err(|error| HandlerError::retry(error.to_string()))?;
+                book().await?;
                 let _ = tell();
                 if hangs.load(Ordering::Relaxed) { std::future::pending().await } else { Ok(()) }
             }
@@ -343,6 +353,18 @@ pub async fn effect_and_progress_commit_together<P: Polled>(bed: Bed<P>) {
         }
     }
     assert_eq!(booked, (0..6).map(item).collect::<Vec<_>>());
+}
+
+pub async fn what_fails_after_its_commit_is_not_handled_again<P: Polled>(bed: Bed<P>) {
+    bed.put(0..5).await;
+    let (endpoint, mut inbox) = bed.endpoint(|text, _| match number(text) {
+        2 => Fate::FailsLate,
+        _ => Fate::Books(Arc::default()),
+    });
+    let node = bed.start("a", endpoint.progress(Progress::InHandler)).await;
+    expect(&mut inbox, 0..5).await;
+    nothing_more(&mut inbox).await;
+    node.shutdown().await;
 }
 
 pub async fn an_item_that_stops_the_endpoint_stays_where_it_is<P: Polled>(bed: Bed<P>) {

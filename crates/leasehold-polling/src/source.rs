@@ -61,6 +61,8 @@ pub(crate) struct Polled {
     saving: Saving,
     commands: watch::Receiver<i64>,
     is_asked: bool,
+    /// A command that is being taken away.
+    taking: Option<JoinHandle<Result<Option<String>, leasehold_core::Error>>>,
     /// By position: what is being handled, waits for another attempt, or is to be settled.
     handed: HashMap<u64, Message>,
     /// Of the payloads that were handed out and are not settled.
@@ -112,6 +114,7 @@ impl Polled {
             cursor,
             commands,
             is_asked,
+            taking: None,
             handed: HashMap::new(),
             bytes: 0,
             broken: HashMap::new(),
@@ -239,17 +242,25 @@ impl Polled {
         }
     }
 
-    /// Takes the commands that wait away; whether one asks for a poll.
-    async fn take_commands(&mut self) -> Result<bool, ArtifactError> {
-        let mut polls = false;
-        while let Some(verb) = self.lease.take_command().await? {
-            if verb == POLL || verb == FIRE {
-                polls = true;
-            } else {
+    /// Takes a command away, on a task of its own: it is not to be lost when whoever waits for it is dropped.
+    fn take_command(&mut self) {
+        let lease = self.lease.clone();
+        self.taking = Some(tokio::spawn(async move { lease.take_command().await }));
+    }
+
+    /// A command that was taken away, or that there is none.
+    fn obey(&mut self, verb: Option<String>) {
+        match verb.as_deref() {
+            None => {}
+            Some(POLL | FIRE) => {
+                self.due = BootClock.now();
+                self.take_command();
+            }
+            Some(verb) => {
                 tracing::warn!(artifact = %self.lease.artifact(), verb, "a polling endpoint knows no such command; it is dropped");
+                self.take_command();
             }
         }
-        Ok(polls)
     }
 
     /// Whether a poll may begin.
@@ -270,11 +281,9 @@ impl Source for Polled {
             if self.hand_out(room, events).await? {
                 return Ok(());
             }
-            if self.is_asked {
-                if self.take_commands().await? {
-                    self.due = BootClock.now();
-                }
+            if self.is_asked && self.taking.is_none() {
                 self.is_asked = false;
+                self.take_command();
             }
             self.saving.attempts(&mut self.attempts).await?;
             // A handler that records progress by itself is not to be overtaken by what is written here.
@@ -295,6 +304,10 @@ impl Source for Polled {
                 polled = joined(&mut self.under_way) => {
                     self.under_way = None;
                     self.take(polled?)?;
+                }
+                taken = joined(&mut self.taking) => {
+                    self.taking = None;
+                    self.obey(taken??);
                 }
                 // Its sender lives as long as the lease.
                 Ok(()) = self.commands.changed() => self.is_asked = true,
@@ -428,13 +441,11 @@ fn id(item: &Item) -> String {
     }
 }
 
-/// What the poll that is under way found; pends for ever without one. Cancellation safe.
-async fn joined(
-    under_way: &mut Option<JoinHandle<Result<Batch, Error>>>,
-) -> Result<Result<Batch, Error>, ArtifactError> {
-    match under_way {
+/// What a task brings; pends for ever without one. Cancellation safe.
+async fn joined<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, ArtifactError> {
+    match task {
         Some(task) => match task.await {
-            Ok(polled) => Ok(polled),
+            Ok(brought) => Ok(brought),
             Err(error) if error.is_panic() => Err(ArtifactError::message("the poller panicked")),
             Err(_) => Err(ArtifactError::message("the runtime shuts down")),
         },

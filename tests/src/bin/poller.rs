@@ -25,7 +25,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let handler = move |message: Message, lease: Lease| {
         let (db, log, node) = (db.clone(), log.clone(), node.clone());
         async move {
-            if in_handler { book(&db, &node, &message, &lease).await } else { note(&log, node, &message, &lease).await }
+            if in_handler {
+                book(&db, &node, &message, &lease).await
+            } else {
+                note(&log, node, &message, &lease).await
+            }
         }
     };
     let node = Node::builder(database.as_str())
@@ -36,7 +40,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn book(db: &DatabaseConnection, node: &str, message: &Message, lease: &Lease) -> Result<(), HandlerError> {
+async fn book(
+    db: &DatabaseConnection,
+    node: &str,
+    message: &Message,
+    lease: &Lease,
+) -> Result<(), HandlerError> {
     let (line, token) = (message.text()?.to_owned(), lease.token());
     let booking = lease.transaction(db, async |txn| {
         let sql = format!("insert into booked (line, node, token) values ({line}, '{node}', {token})");
@@ -50,8 +59,13 @@ async fn book(db: &DatabaseConnection, node: &str, message: &Message, lease: &Le
 async fn note(log: &Path, node: String, message: &Message, lease: &Lease) -> Result<(), HandlerError> {
     lease.check()?;
     let text = message.text()?;
-    let delivery =
-        Delivery { id: text.to_owned(), key: String::new(), number: text.parse()?, token: lease.token().0, node };
+    let delivery = Delivery {
+        id: text.to_owned(),
+        key: String::new(),
+        number: text.parse()?,
+        token: lease.token().0,
+        node,
+    };
     let line = format!("{}\n", serde_json::to_string(&delivery)?);
     // One write at the end of the file: lines of several processes do not mix.
     OpenOptions::new().create(true).append(true).open(log)?.write_all(line.as_bytes())?;

@@ -117,6 +117,11 @@ impl Folder {
                     entry.path
                 ));
                 self.state().todo.push((entry.clone(), ending.clone()));
+                // The cursor goes on to other files, and the next holder is not to begin with this one again.
+                if self.state().ledger.get(&entry.path) != Some(&entry.tag) {
+                    ledger::note(lease, &[Row::new(entry, ending)]).await?;
+                    self.state().ledger.insert(Arc::clone(&entry.path), Arc::clone(&entry.tag));
+                }
             }
         }
         Ok(())

@@ -27,6 +27,8 @@ pub const RECORD: &str = "record";
 
 /// Bytes of a poll, beyond which no further file or block is read.
 const BATCH_BYTES: usize = 1024 * 1024;
+/// The cursor when all there was is done.
+const IDLE: &str = "idle";
 /// The longest path that is shown in ids as it is.
 const MAX_SHOWN: usize = 150;
 
@@ -62,14 +64,6 @@ impl Folder {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         // Each step is complete when the lock is let go.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it is remembered in the database what was handled.
-    pub(super) fn has_ledger(&self) -> bool {
-        self.config.after == After::Keep
-            || !self.storage.abilities().rename
-            || self.config.failed_folder().is_none()
-            || self.records_itself()
     }
 
     async fn whole(&self, room: usize, lease: &Lease, batch: &mut Batch) -> Result<(), Error> {
@@ -200,6 +194,11 @@ impl Folder {
         let mut state = self.state();
         batch.more = current.is_some() || !state.queue.is_empty();
         state.current = current;
+        let is_idle = batch.items.is_empty() && !batch.more && state.out.is_empty();
+        if is_idle && cursor.and_then(Cursor::parse_place).is_some() {
+            // A file that somebody puts back is new, though it is what it was.
+            batch.next = Some(Cursor::new(IDLE));
+        }
         Ok(())
     }
 
@@ -208,14 +207,14 @@ impl Folder {
         let (source, path) = (shown(&file.entry), Bytes::copy_from_slice(file.entry.path.as_bytes()));
         let (header, number): (Arc<str>, Arc<str>) = (FILE.into(), RECORD.into());
         let content_type: Option<Arc<str>> = self.config.records.content_type().map(Arc::from);
-        let (mut record, mut given) = (file.record, 0);
+        let (mut record, mut given, others) = (file.record, 0, batch.items.len());
         for piece in pieces {
             let first = record + 1;
             record += piece.records;
             let cursor = Cursor::place(file.offset + piece.end as u64, record, &place);
             let Some(body) = piece.body.clone() else {
-                // Passed over with the next one, or with the one before.
-                if let Some(last) = batch.items.last_mut() {
+                // Passed over with the one before, never with one of another file: that is not moved yet when its cursor is written.
+                if let Some(last) = batch.items[others..].last_mut() {
                     last.cursor = Some(cursor);
                 }
                 continue;
@@ -273,7 +272,7 @@ impl Poller for Folder {
     }
 
     async fn begin(&self, lease: &Lease) -> Result<(), Error> {
-        let ledger = if self.has_ledger() { ledger::load(lease).await? } else { Default::default() };
+        let ledger = ledger::load(lease).await?;
         *self.state() = State { ledger, ..State::default() };
         Ok(())
     }
@@ -307,6 +306,10 @@ impl Poller for Folder {
                     self.set_aside(&mark.path, record, &message, attempts, &reason, lease).await
                 }
                 (Fate::Failed { attempts, reason }, None) => Some((attempts, reason)),
+                // Nothing that failed is deleted.
+                (Fate::Dropped, _) if self.config.after == After::Delete => {
+                    Some((self.config.polling.retry.attempts, "passed over, as the policy says".to_owned()))
+                }
                 _ => None,
             };
             let mut state = self.state();
@@ -349,4 +352,20 @@ fn shown(entry: &Entry) -> Arc<str> {
     }
     let hash = Uuid::new_v5(&Uuid::NAMESPACE_OID, path.as_bytes()).simple();
     format!("{}…{hash}@{tag}", &path[..path.floor_char_boundary(MAX_SHOWN - 40)]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_tells_contents_apart_and_is_short_enough_for_an_inbox() {
+        let entry =
+            |path: &str, tag: &str| Entry { path: path.into(), size: 1, modified: 0, tag: tag.into() };
+        assert_eq!(&*shown(&entry("a/b", "1-2")), "a/b@1-2");
+        let long = "ä".repeat(2000);
+        let (one, other) = (shown(&entry(&long, "1-2")), shown(&entry(&format!("{long}x"), "1-2")));
+        assert_ne!(one, other);
+        assert!(one.len() < 220, "{}", one.len());
+    }
 }

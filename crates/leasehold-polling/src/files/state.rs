@@ -64,7 +64,7 @@ pub(super) struct State {
     pub(super) out: HashMap<Arc<str>, Out>,
     /// What could not be done yet.
     pub(super) todo: Vec<(Entry, Ending)>,
-    /// By path: the tag of what was done, or failed, and stays or may still be there.
+    /// By path: the tag of what is done, or has failed, and stays or is still there.
     pub(super) ledger: HashMap<Arc<str>, Arc<str>>,
     /// By path: files that say that it is complete.
     pub(super) markers: HashMap<Arc<str>, Entry>,

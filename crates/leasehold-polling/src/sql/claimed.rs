@@ -14,7 +14,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, Transact
 
 use super::config::{Claim, Late, SqlConfig};
 use super::marked::{Asked, Columns, made};
-use super::text::{Dialect, MARK, Mark, Page, Place, mark};
+use super::text::{Dialect, MARK, Mark, Page, Place, lookup, mark};
 use crate::error::Error;
 use crate::poller::{Batch, Cursor, Item, Poller, Settled};
 
@@ -32,7 +32,7 @@ struct State {
 
 /// Polls, and marks.
 pub(super) struct Claimed {
-    config: SqlConfig,
+    config: Arc<SqlConfig>,
     claim: Arc<Claim>,
     asked: Asked,
     columns: Columns,
@@ -43,7 +43,9 @@ pub(super) struct Claimed {
 
 /// Marks a row in its handler's transaction.
 struct Marks {
+    config: Arc<SqlConfig>,
     claim: Arc<Claim>,
+    asked: Asked,
     id: Mark,
 }
 
@@ -69,16 +71,21 @@ impl Record for Marks {
         }
     }
 
-    /// What is marked is not found any more, so nobody has to look.
+    /// What is marked is not found any more.
     async fn is_written(&self, _: &Lease) -> Result<bool, CoreError> {
-        Ok(false)
+        let statement = lookup(self.asked.dialect, &self.config.query, &self.claim.id, &self.id);
+        match self.asked.rows(statement).await {
+            Ok(rows) => Ok(rows.is_empty()),
+            Err(Error::Core(error)) => Err(error),
+            Err(other) => Err(CoreError::artifact(self.config.name.as_str(), other.to_string())),
+        }
     }
 }
 
 impl Claimed {
     pub(super) fn new(config: SqlConfig, claim: Claim, db: &DatabaseConnection) -> Self {
         Self {
-            config,
+            config: Arc::new(config),
             claim: Arc::new(claim),
             asked: Asked::new(db),
             columns: Columns::default(),
@@ -200,8 +207,12 @@ impl Poller for Claimed {
             }
             let name = MessageId::Text(format!("{source}/{id}").into());
             let mut item: Item = made(row, name, &source, &self.config).map_err(failed)?;
-            item.parts.progress =
-                Some(Progress::by(Marks { claim: Arc::clone(&self.claim), id: id.clone() }));
+            item.parts.progress = Some(Progress::by(Marks {
+                config: Arc::clone(&self.config),
+                claim: Arc::clone(&self.claim),
+                asked: self.asked.clone(),
+                id: id.clone(),
+            }));
             item.parts.native = Some(Box::new(Native(id)));
             batch.items.push(item);
         }

@@ -221,3 +221,13 @@ pub(super) fn mark(dialect: Dialect, text: &str, id: &Column, value: &Mark) -> S
     let text = text.replace("{id}", &dialect.parameter(id.kind, 1));
     leasehold_core::store::statement(dialect.0, &text, [value.value()])
 }
+
+/// Finds a row by its id, while the query does.
+pub(super) fn lookup(dialect: Dialect, query: &str, id: &Column, value: &Mark) -> Statement {
+    let text = format!(
+        "select 1 as found from ({query}) q where {} = {}",
+        dialect.compared(id),
+        dialect.parameter(id.kind, 1)
+    );
+    leasehold_core::store::statement(dialect.0, &text, [value.value()])
+}

@@ -6,14 +6,14 @@ use leasehold_core::clock::{BootClock, Clock};
 use leasehold_core::lease::Lease;
 
 use super::super::choice::{Problems, choose};
-use super::super::config::Complete;
+use super::super::config::{After, Complete};
 use super::super::ledger;
 use super::super::reading::Current;
 use super::super::state::{Ending, Out, State};
 use super::super::storage::{Entry, Listing, path_problem};
 use super::Folder;
 use crate::error::Error;
-use crate::poller::{Cursor, Poller};
+use crate::poller::Cursor;
 
 impl Folder {
     async fn listing(&self) -> Result<Listing, Error> {
@@ -74,7 +74,7 @@ impl Folder {
                 continue;
             }
             if state.ledger.get(&entry.path) == Some(&entry.tag) {
-                if self.records_itself() && self.config.after != super::After::Keep {
+                if self.config.after != After::Keep {
                     let mut out = Out::new(entry.clone());
                     out.leaves = true;
                     state.out.insert(Arc::clone(&entry.path), out);

@@ -189,3 +189,85 @@ async fn what_is_kept_is_remembered_until_it_changes_or_goes() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_put_back_comes_again_also_to_the_next_holder() {
+    let (cluster, drop) = (Cluster::sqlite().await, Drop::new());
+    drop.put("a", "one");
+    let (tell, mut told) = unbounded_channel();
+    let endpoint = || drop.watch(Records::lines()).lag(Duration::ZERO).handler(teller(tell.clone())).unwrap();
+    let db = cluster.db.clone();
+    let cursor = async || {
+        let (cluster, artifact) = (cluster.name.as_str().try_into().unwrap(), "drop".try_into().unwrap());
+        let found = leasehold_core::store::checkpoint::get(&db, &cluster, &artifact, "cursor").await.unwrap();
+        found.map(|found| found.value)
+    };
+    let node = start(&cluster, "a", endpoint()).await;
+    assert_eq!(next(&mut told).await.0, "one");
+    until("all is done", async || cursor().await.as_deref() == Some("idle")).await;
+    node.shutdown().await;
+    std::fs::rename(drop.inbound().join("done/a"), drop.inbound().join("a")).unwrap();
+    let node = start(&cluster, "b", endpoint()).await;
+    assert_eq!(next(&mut told).await.0, "one");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_could_not_be_moved_is_not_begun_again_by_the_next_holder() {
+    let (cluster, drop) = (Cluster::sqlite().await, Drop::new());
+    drop.put("a", "one");
+    drop.put("b", "two");
+    let storage = super::odd::Odd::new(drop.inbound());
+    storage.set(Some(("rename a", std::io::ErrorKind::StorageFull)));
+    let (tell, mut told) = unbounded_channel();
+    let watch = || drop.watch(Records::lines()).storage(storage.clone()).lag(Duration::ZERO);
+    let node = start(&cluster, "a", watch().handler(teller(tell.clone())).unwrap()).await;
+    assert_eq!(next(&mut told).await.0, "one");
+    assert_eq!(next(&mut told).await.0, "two");
+    until("the other one is moved", async || drop.files() == names(["a", "done/b"])).await;
+    node.shutdown().await;
+    storage.set(None);
+    let node = start(&cluster, "b", watch().handler(teller(tell)).unwrap()).await;
+    until("it is moved", async || drop.files() == names(["done/a", "done/b"])).await;
+    assert!(told.try_recv().is_err(), "it came again");
+    node.shutdown().await;
+}
+
+/// What comes again has the same id, by which an inbox knows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inbox_knows_what_comes_again() {
+    for records in [Records::lines(), Records::Whole] {
+        let (cluster, drop) = (Cluster::sqlite().await, Drop::new());
+        drop.put(&format!("{}file", "long/".repeat(40)), "one");
+        let drop_in = |drop: &Drop| drop.watch(records.clone()).recursive();
+        let hangs = Arc::new(AtomicBool::new(true));
+        let (tell, mut told) = unbounded_channel();
+        let endpoint = || {
+            let (db, hangs, tell) = (cluster.db.clone(), Arc::clone(&hangs), tell.clone());
+            let inbox = Arc::new(leasehold_core::inbox::Inbox::new("drop").unwrap());
+            let handler = move |message: Message, lease: Lease| {
+                let (db, hangs, tell, inbox) =
+                    (db.clone(), Arc::clone(&hangs), tell.clone(), Arc::clone(&inbox));
+                async move {
+                    let noting = lease.transaction(&db, async |txn| {
+                        Ok::<_, ArtifactError>(inbox.is_new(&lease, txn, &message).await?)
+                    });
+                    let is_new = noting.await.map_err(|error| HandlerError::retry(error.to_string()))?;
+                    let _ = tell.send((message.id().into_owned(), is_new));
+                    if hangs.load(Ordering::Relaxed) { std::future::pending().await } else { Ok(()) }
+                }
+            };
+            let mut config = drop_in(&drop).config().clone();
+            config.pattern = "**/*".to_owned();
+            crate::Files::from_config(config).unwrap().handler(handler).unwrap()
+        };
+        let node = start(&cluster, "a", endpoint()).await;
+        let (id, is_new) = next(&mut told).await;
+        assert!(is_new && id.len() <= 255, "{id}");
+        node.shutdown().await;
+        hangs.store(false, Ordering::Relaxed);
+        let node = start(&cluster, "b", endpoint()).await;
+        assert_eq!(next(&mut told).await, (id, false));
+        node.shutdown().await;
+    }
+}
