@@ -100,9 +100,12 @@ struct Options {
     /// How many messages `store` brings through.
     #[arg(long, default_value_t = 100_000)]
     messages: u32,
-    /// How many files `polling` takes, and rows, tenfold.
+    /// How many files `polling` takes.
     #[arg(long, default_value_t = 100_000)]
     files: u32,
+    /// How many rows.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u32,
     /// The size of the file that `polling` reads by lines, in MiB.
     #[arg(long, default_value_t = 2048)]
     mebibytes: u64,

@@ -4,6 +4,7 @@ mod marks;
 mod saving;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -64,7 +65,7 @@ pub(crate) struct Polled {
     /// A command that is being taken away.
     taking: Option<JoinHandle<Result<Option<String>, leasehold_core::Error>>>,
     /// By position: what is being handled, waits for another attempt, or is to be settled.
-    handed: HashMap<u64, Message>,
+    handed: HashMap<u64, Message, BuildHasherDefault<Positions>>,
     /// Of the payloads that were handed out and are not settled.
     bytes: usize,
     /// By position: what cannot be handled, and why.
@@ -115,7 +116,7 @@ impl Polled {
             commands,
             is_asked,
             taking: None,
-            handed: HashMap::new(),
+            handed: HashMap::default(),
             bytes: 0,
             broken: HashMap::new(),
             attempts,
@@ -161,6 +162,12 @@ impl Polled {
             events.push(Event::Message(Fetched { lane: 0, position, key, due: None, message }));
         }
         self.is_noted = false;
+        // While handlers work.
+        if self.may_poll() && self.due <= BootClock.now() {
+            self.begin_poll();
+            // It begins now, and not when the first of these handlers waits for something.
+            tokio::task::yield_now().await;
+        }
         Ok(true)
     }
 
@@ -422,6 +429,25 @@ impl Drop for Polled {
         if let Some(under_way) = &self.under_way {
             under_way.abort();
         }
+    }
+}
+
+/// Of positions, which follow each other, and are nobody else's choice.
+#[derive(Default)]
+struct Positions(u64);
+
+impl Hasher for Positions {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, position: u64) {
+        // Fibonacci hashing: tables look at the upper bits, too.
+        self.0 = position.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -10,30 +9,26 @@ use leasehold::clock::{BootClock, Clock};
 use leasehold::prelude::*;
 use tempfile::TempDir;
 
-use super::{compare, seconds, start};
+use super::{Given, compare, seconds, start};
 use crate::figures::Report;
 use crate::servers::Server;
-use crate::sink::Count;
 
 const SIZE: usize = 200;
 
 pub(super) async fn measure(server: &Server, many: u32, report: &mut Report) -> Result<()> {
-    let name = format!("{many} files of {SIZE} bytes");
     let all = (f64::from(many), "/s");
-    for (order, called) in [(Order::Unordered(16), "unordered"), (Order::Ordered, "in order")] {
-        let ours = async || ours(server, many, order).await;
-        compare(
-            report,
-            &format!("{name}, {called}"),
-            "bare list, read and rename",
-            all,
-            async || bare(many),
-            ours,
-            Some(0.7),
-        )
-        .await?;
-    }
-    Ok(())
+    let name = format!("{many} files of {SIZE} bytes");
+    let bare = async || bare(many);
+    compare(
+        report,
+        &name,
+        "bare list, read and rename",
+        all,
+        bare,
+        async || ours(server, many).await,
+        Some(0.7),
+    )
+    .await
 }
 
 fn fill(many: u32) -> Result<TempDir> {
@@ -63,24 +58,23 @@ fn bare(many: u32) -> Result<f64> {
     Ok(took)
 }
 
-async fn ours(server: &Server, many: u32, order: Order) -> Result<f64> {
+async fn ours(server: &Server, many: u32) -> Result<f64> {
     let folder = fill(many)?;
-    let (count, bytes) = (Count::default(), Arc::new(AtomicU64::new(0)));
-    let (counted, sum) = (count.clone(), Arc::clone(&bytes));
+    let given = Given::of(many);
+    let counted = Arc::clone(&given);
     let handler = move |message: Message, _: Lease| {
-        sum.fetch_add(message.body().map_or(0, |body| body.len() as u64), Ordering::Relaxed);
-        counted.add();
+        counted.add(&message);
         std::future::ready(Ok(()))
     };
-    let files = Files::watch("bench", folder.path(), "*")?.complete(Complete::Renamed).order(order);
+    let files = Files::watch("bench", folder.path(), "*")?.complete(Complete::Renamed);
     let (node, begin) = start(server, &server.cluster("files"), files.handler(handler)?).await?;
-    count.reaches(many as usize).await;
+    let bytes = given.all().await?;
     while !is_empty(folder.path())? {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let took = seconds(begin);
     node.shutdown().await;
-    ensure!(bytes.load(Ordering::Relaxed) == u64::from(many) * SIZE as u64, "not all was read");
+    ensure!(bytes == u64::from(many) * SIZE as u64, "{bytes} bytes were read");
     Ok(took)
 }
 

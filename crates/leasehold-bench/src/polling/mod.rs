@@ -5,12 +5,16 @@ mod kills;
 mod lines;
 mod rows;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use leasehold::clock::{BootClock, Clock, Instant};
 use leasehold::prelude::*;
 use leasehold_core::artifact::Artifact as Runs;
+
+use tokio::sync::Notify;
 
 use crate::Options;
 use crate::figures::{Bound, Report};
@@ -29,7 +33,9 @@ pub(crate) async fn measure(server: &Server, options: &Options, report: &mut Rep
     }
     if options.files > 0 {
         files::measure(server, options.files, report).await?;
-        rows::measure(server, options.files * 10, report).await?;
+    }
+    if options.rows > 0 {
+        rows::measure(server, options.rows, report).await?;
     }
     kills::measure(server, options, report).await
 }
@@ -63,6 +69,34 @@ async fn start(server: &Server, cluster: &str, endpoint: impl Runs) -> Result<(N
     let mut status = node.status();
     tokio::time::timeout(LIMIT, status.wait_for(|status| !status.running.is_empty())).await??;
     Ok((node, BootClock.now()))
+}
+
+/// Counts what a handler was given, and wakes who waits once.
+struct Given {
+    many: u64,
+    count: AtomicU64,
+    bytes: AtomicU64,
+    all: Notify,
+}
+
+impl Given {
+    fn of(many: u32) -> Arc<Self> {
+        let (count, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { many: many.into(), count, bytes, all: Notify::new() })
+    }
+
+    fn add(&self, message: &Message) {
+        self.bytes.fetch_add(message.body().map_or(0, |body| body.len() as u64), Ordering::Relaxed);
+        if self.count.fetch_add(1, Ordering::Relaxed) + 1 == self.many {
+            self.all.notify_one();
+        }
+    }
+
+    /// Waits for all, and tells how many bytes they had.
+    async fn all(&self) -> Result<u64> {
+        tokio::time::timeout(LIMIT, self.all.notified()).await.context("not all came")?;
+        Ok(self.bytes.load(Ordering::Relaxed))
+    }
 }
 
 fn seconds(since: Instant) -> f64 {

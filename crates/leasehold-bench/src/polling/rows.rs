@@ -1,20 +1,18 @@
 //! Rows of a table, page by page.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Result, ensure};
 use leasehold::clock::{BootClock, Clock};
 use leasehold::prelude::*;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 
-use super::{compare, seconds, start};
+use super::{Given, compare, seconds, start};
 use crate::figures::Report;
 use crate::servers::Server;
-use crate::sink::Count;
 
 const TABLE: &str = "leasehold_bench_rows";
-const PAGE: usize = 1000;
+const PAGE: usize = 5000;
 const PAYLOAD: usize = 100;
 
 pub(super) async fn measure(server: &Server, many: u32, report: &mut Report) -> Result<()> {
@@ -74,11 +72,10 @@ async fn bare(db: &DatabaseConnection, many: u32) -> Result<f64> {
 }
 
 async fn ours(server: &Server, db: &DatabaseConnection, many: u32, payload: bool) -> Result<f64> {
-    let (count, bytes) = (Count::default(), Arc::new(AtomicU64::new(0)));
-    let (counted, summed) = (count.clone(), Arc::clone(&bytes));
+    let given = Given::of(many);
+    let counted = Arc::clone(&given);
     let handler = move |message: Message, _: Lease| {
-        summed.fetch_add(message.body().map_or(0, |body| body.len() as u64), Ordering::Relaxed);
-        counted.add();
+        counted.add(&message);
         std::future::ready(Ok(()))
     };
     let watermark = Watermark::new(Column::integer("id"), Late::Never);
@@ -86,9 +83,9 @@ async fn ours(server: &Server, db: &DatabaseConnection, many: u32, payload: bool
         Sql::by_watermark("bench", db, format!("select id, payload from {TABLE}"), watermark)?.batch(PAGE);
     let sql = if payload { sql.body("payload") } else { sql };
     let (node, begin) = start(server, &server.cluster("rows"), sql.handler(handler)?).await?;
-    count.reaches(many as usize).await;
+    let bytes = given.all().await?;
     let took = seconds(begin);
     node.shutdown().await;
-    ensure!(bytes.load(Ordering::Relaxed) >= u64::from(many) * PAYLOAD as u64, "not all was read");
+    ensure!(bytes >= u64::from(many) * PAYLOAD as u64, "{bytes} bytes were read");
     Ok(took)
 }

@@ -26,7 +26,7 @@ pub const FILE: &str = "file";
 pub const RECORD: &str = "record";
 
 /// Bytes of a poll, beyond which no further file or block is read.
-const BATCH_BYTES: usize = 1024 * 1024;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The cursor when all there was is done.
 const IDLE: &str = "idle";
 /// The longest path that is shown in ids as it is.

@@ -5,8 +5,8 @@ use leasehold_core::bytes::Bytes;
 use super::records::{Piece, Records};
 use super::storage::{Entry, Storage, Trouble};
 
-/// Bytes that are read at once: enough to make the read's own cost small.
-pub(super) const BLOCK: usize = 256 * 1024;
+/// Bytes that are read at once: enough to make small what it costs to have another thread do it.
+const BLOCK: usize = 2 * 1024 * 1024;
 
 /// A file whose records are being read.
 #[derive(Debug)]

@@ -206,7 +206,7 @@ impl Poller for Claimed {
                 continue;
             }
             let name = MessageId::Text(format!("{source}/{id}").into());
-            let mut item: Item = made(row, name, &source, &self.config).map_err(failed)?;
+            let mut item: Item = made(row, name, &source, &self.config, false).map_err(failed)?;
             item.parts.progress = Some(Progress::by(Marks {
                 config: Arc::clone(&self.config),
                 claim: Arc::clone(&self.claim),

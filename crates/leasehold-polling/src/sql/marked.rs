@@ -11,7 +11,7 @@ use leasehold_core::store::StoreError;
 use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Statement};
 
 use super::config::{SqlConfig, Watermark};
-use super::text::{BODY, Dialect, KEY, MARK, Mark, Page, Place, TIE};
+use super::text::{BODY, Dialect, MARK, Mark, Page, Place, TIE};
 use crate::error::Error;
 use crate::poller::{Batch, Cursor, Item, Poller};
 
@@ -95,9 +95,8 @@ impl Marked {
             (mark, None) => MessageId::Text(format!("{source}/{mark}").into()),
             (mark, Some(tie)) => MessageId::Text(format!("{source}/{mark}/{tie}").into()),
         };
-        // Texts and numbers have a JSON.
-        let cursor = serde_json::to_string(&Place { mark, tie }).unwrap_or_default();
-        made(row, id, source, &self.config).map(|item| item.at(Cursor::new(cursor)))
+        let cursor = Place { mark, tie }.cursor();
+        made(row, id, source, &self.config, self.watermark.tie.is_some()).map(|item| item.at(cursor))
     }
 }
 
@@ -107,15 +106,16 @@ pub(super) fn made(
     id: MessageId,
     source: &Arc<str>,
     config: &SqlConfig,
+    has_tie: bool,
 ) -> Result<Item, sea_orm::DbErr> {
-    let body: Option<String> = row.try_get("", BODY)?;
+    let body: Option<String> = row.try_get_by_index(BODY)?;
     let mut item = Item::new(id, Arc::clone(source), Bytes::new());
     item.parts.body = body.map(Bytes::from);
     if config.body.is_none() {
         item.parts.content_type = Some("application/json".into());
     }
     if config.key.is_some() {
-        item.parts.key = row.try_get::<Option<String>>("", KEY)?.map(Bytes::from);
+        item.parts.key = row.try_get_by_index::<Option<String>>(TIE + usize::from(has_tie))?.map(Bytes::from);
     }
     Ok(item)
 }
@@ -128,7 +128,7 @@ impl Poller for Marked {
 
     async fn poll(&self, cursor: Option<&Cursor>, room: usize, lease: &Lease) -> Result<Batch, Error> {
         // What cannot be read was written for another configuration: from the beginning.
-        let after: Option<Place> = cursor.and_then(|cursor| serde_json::from_str(&cursor.to_string()).ok());
+        let after = cursor.and_then(Place::read);
         let Some(columns) = self.columns.get(&self.asked, &self.config).await? else {
             return Ok(Batch::default());
         };

@@ -1,16 +1,17 @@
 //! The statements of polls, per database.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use sea_orm::{DbBackend, QueryResult, Statement, Value};
 
 use super::config::{Column, Kind, Late};
+use crate::poller::Cursor;
 
-/// Columns of a poll, besides those of the query.
-pub(super) const BODY: &str = "leasehold_body";
-pub(super) const MARK: &str = "leasehold_mark";
-pub(super) const TIE: &str = "leasehold_tie";
-pub(super) const KEY: &str = "leasehold_key";
+/// Columns of a poll, by their number: the key is the last.
+pub(super) const BODY: usize = 0;
+pub(super) const MARK: usize = 1;
+pub(super) const TIE: usize = 2;
 
 /// What a database writes differently.
 #[derive(Clone, Copy, Debug)]
@@ -110,14 +111,18 @@ impl Page<'_> {
     /// The rows after this one, at most `room`.
     pub(super) fn statement(&self, after: Option<&Place>, room: usize) -> Statement {
         let dialect = self.dialect;
-        let mut text = format!("select {} as {BODY}, {} as {MARK}", self.payload(), dialect.shown(self.mark));
+        let mut text = format!(
+            "select {} as leasehold_body, {} as leasehold_mark",
+            self.payload(),
+            dialect.shown(self.mark)
+        );
         // Writing to a String cannot fail.
         if let Some(tie) = self.tie {
-            let _ = write!(text, ", {} as {TIE}", dialect.shown(tie));
+            let _ = write!(text, ", {} as leasehold_tie", dialect.shown(tie));
         }
         if let Some(key) = self.key {
             let key = Column::text(key);
-            let _ = write!(text, ", {} as {KEY}", dialect.shown(&key));
+            let _ = write!(text, ", {} as leasehold_key", dialect.shown(&key));
         }
         let _ = write!(text, " from ({}) q", self.query);
         let mut conditions = Vec::new();
@@ -183,10 +188,10 @@ pub(super) enum Mark {
 }
 
 impl Mark {
-    pub(super) fn read(row: &QueryResult, name: &str, kind: Kind) -> Result<Self, sea_orm::DbErr> {
+    pub(super) fn read(row: &QueryResult, column: usize, kind: Kind) -> Result<Self, sea_orm::DbErr> {
         match kind {
-            Kind::Integer => row.try_get("", name).map(Self::Integer),
-            _ => row.try_get("", name).map(Self::Text),
+            Kind::Integer => row.try_get_by_index(column).map(Self::Integer),
+            _ => row.try_get_by_index(column).map(Self::Text),
         }
     }
 
@@ -207,12 +212,39 @@ impl std::fmt::Display for Mark {
     }
 }
 
+/// What stands in the cursor of a row that a number alone places.
+const NUMBER: &str = "number";
+
 /// A row's place in the order.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Place {
     pub(super) mark: Mark,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tie: Option<Mark>,
+}
+
+impl Place {
+    pub(super) fn read(cursor: &Cursor) -> Option<Self> {
+        match cursor.parse_place() {
+            Some((number, 0, of)) if &*of == NUMBER => {
+                Some(Self { mark: Mark::Integer(i64::try_from(number).ok()?), tie: None })
+            }
+            _ => serde_json::from_str(&cursor.to_string()).ok(),
+        }
+    }
+
+    pub(super) fn cursor(&self) -> Cursor {
+        thread_local! {
+            static OF: Arc<str> = Arc::from(NUMBER);
+        }
+        match (&self.mark, &self.tie) {
+            (Mark::Integer(number), None) if *number >= 0 => {
+                OF.with(|of| Cursor::place(number.unsigned_abs(), 0, of))
+            }
+            // Texts and numbers have a JSON.
+            _ => Cursor::new(serde_json::to_string(self).unwrap_or_default()),
+        }
+    }
 }
 
 /// The statement that marks a row, with its id as the parameter.
@@ -230,4 +262,24 @@ pub(super) fn lookup(dialect: Dialect, query: &str, id: &Column, value: &Mark) -
         dialect.parameter(id.kind, 1)
     );
     leasehold_core::store::statement(dialect.0, &text, [value.value()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_the_same_after_it_was_written_down() {
+        let text = |text: &str| Mark::Text(text.to_owned());
+        for place in [
+            Place { mark: Mark::Integer(17), tie: None },
+            Place { mark: Mark::Integer(-17), tie: None },
+            Place { mark: Mark::Integer(17), tie: Some(text("17 0 number")) },
+            Place { mark: text("17 0 number"), tie: None },
+        ] {
+            let cursor = Cursor::new(place.cursor().to_string());
+            assert_eq!(Place::read(&cursor), Some(place));
+        }
+        assert_eq!(Place::read(&Cursor::new("of another configuration")), None);
+    }
 }
