@@ -289,6 +289,70 @@ fn a_leader_without_the_resolver_is_followed_by_one_that_has_it() {
     sim.wait(TTL * 3, |sim| held_by(sim, "b", &JOBS) == 2).expect("the other one leads and plans");
 }
 
+/// A resolver with a mistake.
+#[derive(Debug)]
+struct Panics;
+
+impl Resolver for Panics {
+    fn name(&self) -> &str {
+        "panics"
+    }
+
+    fn resolve(&self, _: &Problem) -> Result<Vec<Option<usize>>, ResolveError> {
+        panic!("a mistake");
+    }
+}
+
+#[test]
+fn a_resolver_without_an_answer_holds_up_only_what_it_places() {
+    for resolver in ["nobody-has-it", "panics"] {
+        let mut sim = simulation();
+        sim.resolvers().add(Arc::new(Panics));
+        start(&mut sim, &["a", "b"], &["import"], &Placement::active_passive());
+        start(&mut sim, &["c"], &["invoices"], &Placement::by(resolver));
+        sim.wait(TTL * 2, |sim| sim.holder("import").is_some()).expect("a holder");
+        for _ in 0..2 {
+            let holder = sim.holder("import").unwrap();
+            let other = if holder == "a" { "b" } else { "a" };
+            sim.kill(&holder);
+            sim.wait(TTL * 4, |sim| sim.holder("import").as_deref() == Some(other)).expect("failover");
+            start(&mut sim, &[holder.as_str()], &["import"], &Placement::active_passive());
+            sim.advance(TTL * 2, &["import"]);
+        }
+        assert_eq!(sim.holder("invoices"), None);
+    }
+}
+
+#[test]
+fn nobody_misses_a_resolver_of_what_no_node_has_deployed() {
+    let mut sim = simulation();
+    start(&mut sim, &["a"], &["import"], &Placement::active_passive());
+    start(&mut sim, &["c"], &["invoices"], &Placement::by("nobody-has-it"));
+    sim.advance(TTL * 2, &["import"]);
+    // The program that brought it is rolled back.
+    sim.kill("c");
+    sim.advance(TTL * 3, &["import"]);
+    let term = sim.database().cluster().unwrap().term;
+    sim.advance(TTL * 5, &["import"]);
+    assert_eq!(sim.database().cluster().unwrap().term, term, "the leader completes its passes");
+}
+
+#[test]
+fn a_move_does_not_assign_what_is_to_wait_for_nodes() {
+    let strict = Placement::round_robin().min_nodes(2).strict();
+    let mut sim = simulation();
+    start(&mut sim, &["a", "b"], &JOBS, &strict);
+    sim.wait(TTL, |sim| JOBS.iter().all(|job| sim.holder(job).is_some())).expect("formed");
+    let job = JOBS.into_iter().find(|job| sim.holder(job).as_deref() == Some("b")).unwrap();
+    sim.kill("b");
+    sim.advance(TTL * 3, &JOBS);
+    move_to(&mut sim, job, Some("a"));
+    sim.advance(TTL * 3, &JOBS);
+    assert_eq!(sim.holder(job), None);
+    start(&mut sim, &["b"], &JOBS, &strict);
+    sim.wait(TTL, |sim| sim.holder(job).as_deref() == Some("a")).expect("moved there");
+}
+
 #[test]
 fn a_command_reaches_the_run_wherever_it_is() {
     let mut sim = simulation();

@@ -22,6 +22,15 @@ pub(crate) struct Executor<'a, H> {
     pub(crate) record: &'a Record,
 }
 
+/// How a firing begins here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begin {
+    /// It is claimed for this attempt.
+    Claimed(Key, u32),
+    /// An earlier holder left it.
+    Unfinished(Unfinished),
+}
+
 /// How a firing ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
@@ -40,36 +49,28 @@ where
         self.lease.schedule_clock().now().timestamp_millis()
     }
 
-    /// Goes on with what earlier holders left unfinished, oldest first.
-    pub(crate) async fn take_over(&self) -> Result<(), Error> {
-        loop {
-            let left = until_revoked(self.lease, || self.record.unfinished()).await?;
-            if left.is_empty() {
-                return Ok(());
-            }
-            for Unfinished { key, due } in left {
-                if self.lease.is_revoked() {
-                    return Ok(());
-                }
-                if due.is_some_and(|due| due > self.now()) && !self.sleep_until(due.unwrap_or_default()).await
-                {
-                    return Ok(());
-                }
-                let Claim::Taken(attempt) = until_revoked(self.lease, || self.record.claim(key, 0)).await?
-                else {
-                    continue;
-                };
-                if due.is_none() && attempt > self.config.interruption.attempts(self.config.retry.attempts) {
-                    self.give_up(key, attempt).await?;
-                } else {
-                    self.execute(key, attempt).await?;
-                }
-            }
+    /// Makes an attempt that was claimed, or goes on with what an earlier holder left unfinished; and further attempts.
+    pub(crate) async fn go(&self, begin: Begin) -> Result<Ended, Error> {
+        let Unfinished { key, due } = match begin {
+            Begin::Claimed(key, attempt) => return self.execute(key, attempt).await,
+            Begin::Unfinished(left) => left,
+        };
+        if let Some(due) = due
+            && !self.sleep_until(due).await
+        {
+            return Ok(Ended { key, completed: None });
         }
+        let Claim::Taken(attempt) = until_revoked(self.lease, || self.record.claim(key, 0)).await? else {
+            return Ok(Ended { key, completed: Some(self.now()) });
+        };
+        if due.is_none() && attempt > self.config.interruption.attempts(self.config.retry.attempts) {
+            return self.give_up(key, attempt).await;
+        }
+        self.execute(key, attempt).await
     }
 
     /// Completes a firing that was claimed for attempt `attempt`, without making it.
-    async fn give_up(&self, key: Key, attempt: u32) -> Result<(), Error> {
+    async fn give_up(&self, key: Key, attempt: u32) -> Result<Ended, Error> {
         let (artifact, slot) = (&self.config.name, self.instant(key.slot)?);
         let interrupted = attempt.saturating_sub(1);
         let outcome =
@@ -80,12 +81,12 @@ where
         self.lease
             .record("gave-up", format!("slot {slot} of {artifact} after interrupted attempt {interrupted}"))
             .await;
-        Ok(())
+        Ok(Ended { key, completed: Some(now) })
     }
 
     /// Calls the handler for a claimed firing, until it succeeds or has failed often enough, and records how it ended.
     /// Revocation does not stop it; only another attempt is not begun.
-    pub(crate) async fn execute(&self, key: Key, mut attempt: u32) -> Result<Ended, Error> {
+    async fn execute(&self, key: Key, mut attempt: u32) -> Result<Ended, Error> {
         let at = self.instant(key.slot)?;
         loop {
             // The claim may have waited. Unfinished, the firing is the next holder's.

@@ -175,6 +175,13 @@ impl TaskConfig {
                 "start {start} is after end {end}: it would never fire; give an earlier start"
             ));
         }
+        if let Schedule::Once(at) = self.schedule
+            && (self.start.is_some_and(|start| at < start) || self.end.is_some_and(|end| at > end))
+        {
+            return refuse(format!(
+                "once {at} is not between start and end: leave those out, they say nothing more"
+            ));
+        }
         if self.count == Some(0) {
             return refuse("count 0 would never fire: give 1 or more, or leave it out".to_owned());
         }
@@ -235,13 +242,22 @@ impl TaskConfig {
 
     /// The schedule as it would be written in a file, for people.
     pub(crate) fn describe(&self) -> String {
-        let zone = self.zone.map_or_else(String::new, |zone| format!(" in {zone}"));
-        match &self.schedule {
+        let mut text = match &self.schedule {
             Schedule::FixedRate(period) => format!("fixed-rate {}", duration::format(*period)),
             Schedule::FixedDelay(delay) => format!("fixed-delay {}", duration::format(*delay)),
-            Schedule::Cron(text) => format!("cron {text:?}{zone}"),
+            Schedule::Cron(text) => format!("cron {text:?}"),
             Schedule::Once(at) => format!("once {at}"),
-        }
+        };
+        let more = [
+            self.zone.map(|zone| format!(" in {zone}")),
+            self.start.map(|start| format!(" from {start}")),
+            self.end.map(|end| format!(" until {end}")),
+            self.count.map(|count| format!(" {count} times")),
+            (!self.initial_delay.is_zero())
+                .then(|| format!(" after {}", duration::format(self.initial_delay))),
+        ];
+        text.extend(more.into_iter().flatten());
+        text
     }
 
     /// The same for the same configuration, on whichever node.

@@ -1,5 +1,6 @@
 //! A run of a task: from the grant of its lease to its end.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -8,7 +9,7 @@ use leasehold_core::artifact::ArtifactError;
 use leasehold_core::control::FIRE;
 use leasehold_core::lease::Lease;
 
-use crate::attempt::{Ended, Executor};
+use crate::attempt::{Begin, Ended, Executor};
 use crate::claim::{BATCH, Claim, Key, Record};
 use crate::config::TaskConfig;
 use crate::firing::Firing;
@@ -36,12 +37,8 @@ where
     let ran = async {
         let record = until_revoked(lease, || Record::open(lease.clone())).await?;
         let executor = Executor { config, handler, lease, record: &record };
-        executor.take_over().await?;
         let Some((position, progress)) = begin(&executor).await? else { return Ok(()) };
-        Run::new(&executor, Timetable::new(config)?, Progress { anchor: position.anchor, ..progress }, None)
-            .go_on()
-            .await
-            .map(drop)
+        Run::new(&executor, Timetable::new(config)?, progress.from(&position), None).go_on().await.map(drop)
     };
     match ran.await {
         // Whoever revoked it knows already; what is not done is the next holder's.
@@ -67,6 +64,7 @@ where
         last: last.map(|last| last.slot),
         completed: last.and_then(|last| last.completed),
         fired: last.map_or(0, |last| last.fired),
+        before: 0,
     };
     let position = match stored {
         None => Position::begin(config, executor.now()),
@@ -75,16 +73,18 @@ where
             None => Position { config: Some(Box::new((*config).clone())), ..stored },
             Some(before) => {
                 let until = executor.now();
+                // What has come fires now, although jitter would have put it off: nobody waits for it later on.
+                let plain = TaskConfig { jitter: Duration::ZERO, ..before.clone() };
                 // What cannot be read any more was written by a newer program: nothing is known to be due.
-                if let Ok(timetable) = Timetable::new(before) {
-                    let before = Progress { anchor: stored.anchor, ..progress };
+                if let Ok(timetable) = Timetable::new(&plain) {
+                    let before = progress.from(&stored);
                     let Some(done) = Run::new(executor, timetable, before, Some(until)).go_on().await? else {
                         return Ok(None);
                     };
                     progress = done;
                 }
                 let (from, to) = (before.describe(), config.describe());
-                let position = stored.change(config, progress.last, until);
+                let position = stored.change(config, progress.last, progress.fired, until);
                 while_valid(lease, || position::save(lease, &position)).await?;
                 tracing::info!(artifact = %config.name, from, to, "the schedule has changed");
                 lease.record("rescheduled", format!("from {from} to {to}")).await;
@@ -94,6 +94,12 @@ where
     };
     until_revoked(lease, || position::save(lease, &position)).await?;
     Ok(Some((position, progress)))
+}
+
+impl Progress {
+    fn from(self, position: &Position) -> Self {
+        Self { anchor: position.anchor, before: position.before, ..self }
+    }
 }
 
 /// What goes on under one timetable.
@@ -160,13 +166,19 @@ where
         let mut commands = lease.commands();
         let mut asked = *commands.borrow_and_update() > 0;
         let mut under_way = FuturesUnordered::new();
+        let mut left = VecDeque::from(until_revoked(lease, || executor.record.unfinished()).await?);
         while !lease.is_revoked() {
             lease.check()?;
             let mut wait = LONGEST_SLEEP;
             if under_way.len() < self.capacity() {
-                if asked && under_way.is_empty() && self.until.is_none() {
+                // What earlier holders left comes first, oldest first.
+                if let Some(unfinished) = left.pop_front() {
+                    under_way.push(executor.go(Begin::Unfinished(unfinished)));
+                    continue;
+                }
+                if asked && self.until.is_none() {
                     match self.take_command().await? {
-                        Some((key, attempt)) => under_way.push(executor.execute(key, attempt)),
+                        Some((key, attempt)) => under_way.push(executor.go(Begin::Claimed(key, attempt))),
                         None => asked = false,
                     }
                     continue;
@@ -178,7 +190,7 @@ where
                             self.backlog = now;
                         }
                         if let Some((key, attempt)) = self.claim(slot).await? {
-                            under_way.push(executor.execute(key, attempt));
+                            under_way.push(executor.go(Begin::Claimed(key, attempt)));
                         }
                         continue;
                     }
@@ -195,7 +207,10 @@ where
             }
             tokio::select! {
                 biased;
-                Some(ended) = under_way.next() => self.ended(ended?).await?,
+                Some(ended) = under_way.next() => {
+                    let was_full = under_way.len() + 1 >= self.capacity();
+                    self.ended(ended?, was_full).await?;
+                }
                 changed = commands.changed() => {
                     // The sender lives as long as the lease.
                     let _ = changed;
@@ -244,10 +259,14 @@ where
     }
 
     /// Takes in the end of a firing, and applies the overlap policy to what came due meanwhile.
-    async fn ended(&mut self, ended: Ended) -> Result<(), Error> {
+    async fn ended(&mut self, ended: Ended, was_full: bool) -> Result<(), Error> {
         let Some(completed) = ended.completed else { return Ok(()) };
         if ended.key.command == 0 && Some(ended.key.slot) == self.progress.last {
             self.progress.completed = Some(completed);
+        }
+        // What came due while there was room is about to be claimed.
+        if !was_full {
+            return Ok(());
         }
         let Some(latest) = self.timetable.latest(self.progress, self.now()) else { return Ok(()) };
         let first = self.timetable.next(self.progress).unwrap_or(latest);

@@ -26,7 +26,8 @@ pub enum Schedule {
     ///
     /// Where daylight saving begins, a slot with a fixed time inside the gap fires at the first instant after it, and
     /// patterns with `*` or a step go on after it. Where it ends, a slot with a fixed time fires once, at the
-    /// first of the two passes, and patterns with `*` or a step fire in both.
+    /// first of the two passes, and patterns with `*` or a step fire in both. `0 30 1,13 * * *` lists two fixed times, and so
+    /// do ranges, up to 288 times a day: more than that is a rhythm, too.
     Cron(String),
     /// Once, at this instant.
     Once(DateTime<Utc>),

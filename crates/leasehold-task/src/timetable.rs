@@ -38,8 +38,10 @@ pub(crate) struct Progress {
     pub(crate) last: Option<i64>,
     /// When the firing of that slot was completed.
     pub(crate) completed: Option<i64>,
-    /// How many slots of the schedule have fired.
+    /// How many slots of the task have fired.
     pub(crate) fired: u64,
+    /// So many of them did under schedules before this one, and do not count.
+    pub(crate) before: u64,
 }
 
 /// What a task does next.
@@ -122,7 +124,7 @@ impl Timetable {
 
     /// The first slot later than the last claimed one.
     pub(crate) fn next(&self, progress: Progress) -> Option<i64> {
-        let Progress { last, completed, fired, .. } = progress;
+        let Progress { last, completed, fired, before, .. } = progress;
         let anchor = progress.anchor.max(self.start);
         let slot = match (&self.rhythm, last) {
             (Rhythm::Once(at), last) => last.is_none_or(|last| last < *at).then_some(*at),
@@ -142,7 +144,7 @@ impl Timetable {
                 Some(slot.max(anchor))
             }
         };
-        slot.filter(|slot| *slot <= self.end && fired < self.count)
+        slot.filter(|slot| *slot <= self.end && fired.saturating_sub(before) < self.count)
     }
 
     /// The first slot from `first` on when only the last `kept` of those before `horizon` count.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,6 +28,8 @@ pub enum Fault {
 pub struct FaultProxy {
     address: SocketAddr,
     fault: watch::Sender<Fault>,
+    /// Each connection has a share of it.
+    open: Arc<()>,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -36,20 +39,40 @@ impl FaultProxy {
     /// # Errors
     /// When no port can be had.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), upstream).await
+    }
+
+    /// Listens there: for a server that tells its clients where to connect to.
+    ///
+    /// # Errors
+    /// When the port cannot be had.
+    pub async fn start_at(address: SocketAddr, upstream: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (fault, state) = watch::channel(Fault::None);
+        let open = Arc::new(());
+        let share = Arc::clone(&open);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, upstream, state.clone()));
+                let (share, state) = (Arc::clone(&share), state.clone());
+                tokio::spawn(async move {
+                    serve(client, upstream, state).await;
+                    drop(share);
+                });
             }
         });
-        Ok(Self { address, fault, _accepting: AbortOnDropHandle::new(accepting) })
+        Ok(Self { address, fault, open, _accepting: AbortOnDropHandle::new(accepting) })
     }
 
     /// Where clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many connections there are at present.
+    pub fn connections(&self) -> usize {
+        // One share is its own, and one is that of whoever accepts.
+        Arc::strong_count(&self.open).saturating_sub(2)
     }
 
     /// Sets what happens to connections, those that are open and those to come.

@@ -92,7 +92,7 @@ async fn show(database: &str) -> Result<()> {
     if !sound {
         bail!("a promise was broken");
     }
-    println!("\nEvery slot was completed once, nothing was lost, and no two valid leases overlapped.");
+    println!("\nEvery slot took effect once, nothing was lost, and no two valid leases overlapped.");
     Ok(())
 }
 

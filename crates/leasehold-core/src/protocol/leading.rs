@@ -63,6 +63,8 @@ pub(super) struct Leading {
     settles: BTreeSet<Duration>,
     /// This session has counted the nodes that form the cluster since it leads.
     counted: bool,
+    /// What the last plan said of a resolver without an answer; told once.
+    failed: Option<String>,
 }
 
 impl Leading {
@@ -122,25 +124,31 @@ impl Leading {
         let rules = io.config.rules;
         let goes_on = me.succeeds || self.counted;
         let terms = Terms { seed, rules, goes_on, still: self.still(io.now) };
-        match plan(reading, &view.nodes, &self.known, &io.config.resolvers, &terms) {
-            Ok(plan) => {
-                self.pass += 1;
-                self.counted |= plan.formed.is_some();
-                self.settles = reading.leases.iter().filter_map(|row| row.placement.settle()).collect();
-                let mut cluster = reading.cluster.clone();
-                if !rules.keep(Rule::EpochFromOneRead) {
-                    cluster.adopted = view.cluster.adopted.clone();
-                }
-                let requests: VecDeque<_> = plan.requests(&cluster, view.cluster.term).into();
-                self.planned = Some(self.basis(reading.cluster.revision, view, io.now));
-                self.step = if requests.is_empty() { Step::Idle } else { Step::Writing(requests, None) };
-            }
-            // No pass is completed, so another node takes the term within a ttl.
-            Err(error) => {
-                io.record(RecordKind::Failed, error.to_string());
-                self.retry(io);
-            }
+        let plan = plan(reading, &view.nodes, &self.known, &io.config.resolvers, &terms);
+        let failed = plan.failed.as_ref().map(ToString::to_string);
+        if let Some(text) = failed.as_ref().filter(|text| self.failed.as_ref() != Some(text)) {
+            io.record(RecordKind::Failed, text.clone());
         }
+        self.failed = failed;
+        self.complete_pass();
+        self.counted |= plan.formed.is_some();
+        self.settles = reading.leases.iter().filter_map(|row| row.placement.settle()).collect();
+        let mut cluster = reading.cluster.clone();
+        if !rules.keep(Rule::EpochFromOneRead) {
+            cluster.adopted = view.cluster.adopted.clone();
+        }
+        let requests: VecDeque<_> = plan.requests(&cluster, view.cluster.term).into();
+        if self.failed.is_some() {
+            self.retry(io);
+        } else {
+            self.planned = Some(self.basis(reading.cluster.revision, view, io.now));
+        }
+        self.step = if requests.is_empty() { Step::Idle } else { Step::Writing(requests, None) };
+    }
+
+    /// While a resolver has no answer no pass is completed, so another node, which may have it, takes the term within a ttl.
+    fn complete_pass(&mut self) {
+        self.pass += i64::from(self.failed.is_none());
     }
 
     /// The session does not lead (any more).
@@ -150,6 +158,7 @@ impl Leading {
         self.again = None;
         self.members = None;
         self.counted = false;
+        self.failed = None;
     }
 
     fn retry(&mut self, io: &Io<'_>) {
@@ -184,7 +193,8 @@ impl Leading {
                     Some(Request::Grant { rows, .. }) => rows.len() as u64,
                     _ => 0,
                 };
-                self.pass += 1;
+                // As complete_pass does.
+                self.pass += i64::from(self.failed.is_none());
                 if rows < expected {
                     self.again = Some(io.now + io.config.timings.watch);
                 }

@@ -67,7 +67,23 @@ fn is_false(b: &bool) -> bool {
     !b
 }
 
+/// Of a placement as it is stored.
+const FIELDS: [&str; 7] = ["resolver", "min-nodes", "strict", "nodes", "elsewhere", "labels", "rebalance-ms"];
+
 impl Placement {
+    /// As it is stored. What a newer program has added is passed over: in a file that would be a mistake, here it must not
+    /// stop a leader of this version from placing everything else.
+    ///
+    /// # Errors
+    /// Text that is no placement.
+    pub(crate) fn stored(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).or_else(|_| {
+            let mut fields: serde_json::Map<_, _> = serde_json::from_str(text)?;
+            fields.retain(|name, _| FIELDS.contains(&name.as_str()));
+            serde_json::from_value(fields.into())
+        })
+    }
+
     /// Everything on one node; the others stand by.
     pub fn active_passive() -> Self {
         Self::by(ActivePassive::NAME)

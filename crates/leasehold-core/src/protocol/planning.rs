@@ -1,6 +1,7 @@
 //! From what a leader read to what it writes: grants of free leases, targets of held ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use super::board::{Board, Fit};
@@ -11,7 +12,7 @@ use super::request::{
 };
 use super::rules::Rules;
 use crate::name::ArtifactName;
-use crate::resolver::{Item, Problem, ResolveError, Resolver, Resolvers};
+use crate::resolver::{Item, Problem, ResolveError, Resolvers};
 
 /// What a leader has read: the leases, and *then* the nodes. In this order two things never turn false again: that a
 /// holder has no row, and that a grantee once reached beat 1.
@@ -47,6 +48,8 @@ pub struct Plan {
     pub targets: Vec<(ArtifactName, Option<SessionId>)>,
     /// How many nodes have formed the cluster, if any placement asks.
     pub formed: Option<i64>,
+    /// Of the first resolver that has no answer. What it places stays as it is; what others place is planned all the same.
+    pub failed: Option<ResolveError>,
 }
 
 impl Plan {
@@ -72,16 +75,13 @@ pub(super) fn able(node: &NodeRow, rules: Rules) -> bool {
 }
 
 /// Applies the resolvers. Nothing is taken from a live session: what it holds gets a target, and it hands over.
-///
-/// # Errors
-/// [`ResolveError`] of the first resolver that has no answer.
 pub fn plan(
     reading: &Reading,
     nodes: &[NodeRow],
     deployments: &BTreeMap<DeploymentId, Deployment>,
     resolvers: &Resolvers,
     terms: &Terms,
-) -> Result<Plan, ResolveError> {
+) -> Plan {
     let board = Board::new(reading, nodes, deployments, terms.rules);
     let formed = board.formed(terms.goes_on);
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -91,12 +91,17 @@ pub fn plan(
         }
     }
     let mut wanted: BTreeMap<usize, SessionId> = BTreeMap::new();
+    let mut failed = None;
+    let mut unplanned = BTreeSet::new();
     for (resolver, rows) in groups {
-        resolve(&board, resolvers.get(resolver)?, &rows, formed, terms, &mut wanted)?;
+        if let Err(error) = resolve(&board, resolvers, resolver, &rows, formed, terms, &mut wanted) {
+            failed.get_or_insert(error);
+            unplanned.extend(rows.into_iter().filter(|index| !wanted.contains_key(index)));
+        }
     }
     let asks = reading.leases.iter().any(|row| row.placement.min_nodes > 1);
-    let mut plan = Plan { formed: asks.then_some(formed), ..Plan::default() };
-    for (index, row) in reading.leases.iter().enumerate() {
+    let mut plan = Plan { formed: asks.then_some(formed), failed, ..Plan::default() };
+    for (index, row) in reading.leases.iter().enumerate().filter(|(index, _)| !unplanned.contains(index)) {
         let to = wanted.get(&index).copied();
         match board.holder(row) {
             None => {
@@ -114,7 +119,7 @@ pub fn plan(
             }
         }
     }
-    Ok(plan)
+    plan
 }
 
 /// Whether so few nodes take part that nothing is assigned.
@@ -125,7 +130,8 @@ pub(super) fn waits_for_nodes(placement: &Placement, formed: i64, able: usize) -
 
 fn resolve(
     board: &Board<'_>,
-    resolver: &dyn Resolver,
+    resolvers: &Resolvers,
+    resolver: &str,
     rows: &[usize],
     formed: i64,
     terms: &Terms,
@@ -139,11 +145,13 @@ fn resolve(
         let holder = board.holder(row).map(|node| node.session);
         let current = fit.iter().copied().find(|&i| Some(board.candidates[i].session) == holder);
         let preferred = row.preferred.as_ref();
-        if let Some(moved) = fit.iter().copied().find(|&i| Some(&board.candidates[i].node) == preferred) {
-            wanted.insert(index, board.candidates[moved].session);
-        } else if waits_for_nodes(&row.placement, formed, board.candidates.len()) {
-            // What is held runs on: nothing is taken away because others have gone.
+        if waits_for_nodes(&row.placement, formed, board.candidates.len()) {
+            // Nor does a move assign what is to wait. What is held runs on: nothing is taken away because others have gone.
             wanted.extend(current.map(|current| (index, board.candidates[current].session)));
+        } else if let Some(moved) =
+            fit.iter().copied().find(|&i| Some(&board.candidates[i].node) == preferred)
+        {
+            wanted.insert(index, board.candidates[moved].session);
         } else if !newest.is_empty() {
             let movable = row.placement.settle().is_some_and(|settle| settle <= terms.still);
             placed.push(index);
@@ -154,7 +162,14 @@ fn resolve(
         return Ok(());
     }
     let problem = Problem { candidates: board.candidates.clone(), items, seed: terms.seed };
-    let answer = resolver.resolve(&problem)?;
+    // Asked only now: one that places nothing here is missed by nobody.
+    let found = resolvers.get(resolver)?;
+    // It may be a user's.
+    let answer = std::panic::catch_unwind(AssertUnwindSafe(|| found.resolve(&problem)));
+    let answer = answer.unwrap_or_else(|panic| {
+        let message = crate::panic::text(panic.as_ref());
+        Err(ResolveError { resolver: resolver.to_owned(), message })
+    })?;
     for ((index, item), choice) in placed.into_iter().zip(&problem.items).zip(answer) {
         let allowed = |choice: &usize| item.current == Some(*choice) || item.eligible.contains(choice);
         if let Some(choice) = choice.filter(allowed) {

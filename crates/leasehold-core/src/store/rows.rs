@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::error::{ErrorKind, StoreError};
 use crate::name::{ArtifactName, ClusterName, NodeId};
 use crate::protocol::ids::{Incarnation, SessionId, Token};
+use crate::protocol::placement::Placement;
 use crate::protocol::request::{
     ClusterRow, Deployed, Deployment, DeploymentId, Desired, HeldRow, KeepOut, LeaseRow, NodeRow, Scope, View,
 };
@@ -40,6 +41,10 @@ where
 
 fn json<T: serde::de::DeserializeOwned>(row: &QueryResult, column: &str) -> Read<T> {
     serde_json::from_str(&get::<String>(row, column)?).map_err(|e| StoreError::corrupt(OPERATION, e))
+}
+
+fn placement(row: &QueryResult) -> Read<Placement> {
+    Placement::stored(&get::<String>(row, "placement")?).map_err(|e| StoreError::corrupt(OPERATION, e))
 }
 
 fn session(row: &QueryResult, column: &str) -> Read<Option<SessionId>> {
@@ -134,7 +139,7 @@ pub(super) fn leases(rows: &[QueryResult]) -> Read<Vec<LeaseRow>> {
             holder: session(row, "holder")?,
             token: Token(get(row, "token")?),
             desired: desired(row)?,
-            placement: json(row, "placement")?,
+            placement: placement(row)?,
             fingerprint: get(row, "fingerprint")?,
             preferred: optional_name(row, "preferred")?,
             target: session(row, "target")?,
@@ -165,7 +170,7 @@ pub(super) fn deployments(rows: &[QueryResult]) -> Read<Vec<Deployment>> {
         let deployed = Deployed {
             kind: name(row, "kind")?,
             fingerprint: get(row, "fingerprint")?,
-            placement: json(row, "placement")?,
+            placement: placement(row)?,
         };
         found.entry(get(row, "hash")?).or_default().insert(name(row, "artifact")?, deployed);
     }

@@ -1,14 +1,18 @@
 //! Connections to RabbitMQ, and what its errors mean.
 
 use std::future::Future;
+use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
+use lapin::tcp::{AsyncTcpStream, OwnedIdentity, OwnedTLSConfig};
+use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
 use leasehold_core::backoff::Backoff;
 
 use super::address::Address;
+use super::attempt::Attempt;
 use super::config::{RECONNECT_FIRST, RECONNECT_LONGEST};
 use crate::error::{Error, ErrorKind};
 use crate::tls::{self, Tls};
@@ -35,8 +39,31 @@ impl Route {
         let tls = self.tls().map_err(|error| Error::new(ErrorKind::Config, OPERATION, error.to_string()))?;
         let uri = self.address.uri(self.heartbeat, self.timeout);
         let runtime = lapin::runtime::default_runtime().map_err(|error| self.explain(OPERATION, error))?;
-        let connecting = Connection::connect_uri_with_config(uri, properties, tls, runtime);
-        match tokio::time::timeout(self.timeout, connecting).await {
+        let attempt = Attempt::new();
+        let (socket, reactor, patience) = (attempt.socket(), runtime.clone(), self.timeout);
+        let open = async move |uri: AMQPUri, _| {
+            let opening = async {
+                let host = &uri.authority.host;
+                let known: Vec<_> =
+                    tokio::net::lookup_host((host.as_str(), uri.authority.port)).await?.collect();
+                let stream = AsyncTcpStream::connect(&reactor, known).await?;
+                if let AsyncTcpStream::Plain(plain) = &stream {
+                    socket.opened(plain.get_ref().as_fd())?;
+                }
+                match uri.scheme {
+                    AMQPScheme::AMQP => Ok(stream),
+                    AMQPScheme::AMQPS => stream.into_tls(host, tls.as_ref()).await,
+                }
+            };
+            let opened = tokio::time::timeout(patience, opening).await;
+            Ok(opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
+        };
+        let connecting = Connection::connector(uri, runtime, open, properties);
+        let connected = tokio::time::timeout(self.timeout, connecting).await;
+        if let Ok(Ok(_)) = &connected {
+            attempt.made();
+        }
+        match connected {
             Ok(connected) => connected.map_err(|error| match error.kind() {
                 // Some brokers end the connection without a word instead.
                 lapin::ErrorKind::ProtocolError(_) => Error::new(
@@ -135,4 +162,53 @@ pub(crate) async fn close(connection: &Connection, patience: Duration) {
     let closing = connection.close(GOODBYE, "done".into());
     // Whatever came of it, the connection is of no use any more.
     let _ = tokio::time::timeout(patience, closing).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use leasehold_core::secret::Secret;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Threads of the client.
+    fn threads() -> usize {
+        let name = |task: io::Result<std::fs::DirEntry>| std::fs::read_to_string(task?.path().join("comm"));
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        tasks
+            .filter(|task| task.as_ref().is_ok())
+            .filter_map(|task| name(task).ok())
+            .filter(|name| name.starts_with("lapin"))
+            .count()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broker_that_accepts_and_says_nothing_costs_neither_thread_nor_socket() {
+        for scheme in ["amqp", "amqps"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("{scheme}://{}/%2f", listener.local_addr().unwrap());
+            let route = Route {
+                artifact: "orders-in".to_owned(),
+                address: Address::read("orders-in", &Secret::literal(url)).unwrap(),
+                tls: None,
+                heartbeat: Duration::from_secs(1),
+                timeout: Duration::from_millis(50),
+            };
+            for _ in 0..5 {
+                let error = route.connect("test").await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // Until its end.
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        }
+        // The last thread tells nobody that it ends.
+        let ended = async {
+            while threads() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("all threads ended");
+    }
 }

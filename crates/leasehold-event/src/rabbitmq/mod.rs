@@ -4,6 +4,7 @@
 //! management page shows who holds what. The client's own recovery stays off: it would consume after the lease is lost.
 
 mod address;
+mod attempt;
 pub mod config;
 mod convert;
 mod endpoint;

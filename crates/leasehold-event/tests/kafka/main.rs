@@ -15,6 +15,8 @@ mod broker;
 mod database;
 mod failures;
 mod lease;
+#[cfg(feature = "test-kafka-proxy")]
+mod outages;
 mod publishing;
 #[cfg(feature = "test-kafka-tls")]
 mod secure;

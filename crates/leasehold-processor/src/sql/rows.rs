@@ -25,6 +25,8 @@ pub(super) struct Row {
     pub(super) is_ordered: bool,
     pub(super) due: Option<i64>,
     pub(super) expires: Option<i64>,
+    /// In milliseconds since 1970, by the database's clock.
+    pub(super) appended: i64,
     parts: Arc<Parts>,
 }
 
@@ -61,6 +63,7 @@ impl Row {
             is_ordered: ordered > 0,
             due: get(store, row, "due")?,
             expires: get(store, row, "expires")?,
+            appended: get(store, row, "appended_at")?,
             parts: Arc::new(parts),
         })
     }

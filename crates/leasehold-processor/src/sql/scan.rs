@@ -29,8 +29,9 @@ pub(super) const RECENT: std::time::Duration = std::time::Duration::from_secs(60
 pub(super) enum Plan {
     /// The next page, without these keys.
     Page { after: StoredId, without: Vec<Arc<str>> },
-    /// What was skipped of a key, from here up to where the scan is.
-    Key { key: Arc<str>, from: StoredId, to: StoredId },
+    /// What there is of a key that was skipped, up to where the scan is: also what was committed late, below where it was
+    /// skipped.
+    Key { key: Arc<str>, to: StoredId },
     /// What has become due, up to this moment; of what has no key only, unless keys are of no account.
     Due { now: i64, keyed: bool },
     /// Which messages, due by now, there are between these ids, without these keys: some may have been committed late.
@@ -98,8 +99,10 @@ impl Scan {
             self.per_key.get(*key).is_none_or(|held| *held < self.per_key_most().div_ceil(2))
                 && skipped.until.is_none_or(|until| until <= now)
         };
-        if let Some((key, skipped)) = self.skipped.iter().find(free) {
-            return Plan::Key { key: Arc::clone(key), from: skipped.from, to: self.cursor };
+        // The one that has waited longest: others are not to be passed over for ever.
+        let oldest = self.skipped.iter().filter(free).min_by_key(|(_, skipped)| skipped.from);
+        if let Some((key, _)) = oldest {
+            return Plan::Key { key: Arc::clone(key), to: self.cursor };
         }
         if self.due.is_some_and(|due| due <= now) {
             return Plan::Due { now, keyed: self.ordering == Ordering::None };
@@ -123,7 +126,8 @@ impl Scan {
         self.due = None;
     }
 
-    /// Where to look for what was committed late, at `now`; everywhere if `far`; from where the last look was cut short.
+    /// Where to look for what was committed late, at `now`; everywhere if `far`; from where the last look was cut short. With
+    /// nothing else to do it looks for what is new by the same statement.
     pub(super) fn late(&mut self, now: Instant, wall: i64, far: bool, cut: Option<StoredId>) -> Plan {
         while self.passed.front().is_some_and(|(at, _)| now.since(*at) > RECENT) {
             if let Some((_, passed)) = self.passed.pop_front() {
@@ -132,7 +136,24 @@ impl Scan {
         }
         self.passed.push_back((now, self.cursor));
         let after = cut.unwrap_or(if far { i64::MIN } else { self.late_from });
-        Plan::Late { after, to: self.cursor, without: self.without(), now: wall }
+        let to = if self.at_end { i64::MAX } else { self.cursor };
+        Plan::Late { after, to, without: self.without(), now: wall }
+    }
+
+    /// Of what a look found, what is to be read by itself; what is beyond the scan comes with the next page.
+    pub(super) fn found(&mut self, ids: Vec<StoredId>, gone: &HashSet<StoredId>) -> Vec<StoredId> {
+        let (passed, beyond): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| *id <= self.cursor);
+        self.at_end &= beyond.is_empty();
+        passed.into_iter().filter(|id| !gone.contains(id) && !self.holds(*id)).collect()
+    }
+
+    pub(super) fn ordering(&self) -> Ordering {
+        self.ordering
+    }
+
+    /// What was committed late may be between these.
+    pub(super) fn passed(&self) -> (StoredId, StoredId) {
+        (self.late_from, self.cursor)
     }
 
     fn without(&self) -> Vec<Arc<str>> {
@@ -163,7 +184,7 @@ impl Scan {
                 }
                 self.at_end = !full;
             }
-            Plan::Key { key, to, .. } => {
+            Plan::Key { key, to } => {
                 let mut open =
                     full.then_some(Skipped { from: last.map_or(*to, |last| last + 1), until: None });
                 self.skipped.remove(key);
@@ -273,7 +294,8 @@ impl Scan {
 /// How many rows a plan brings at most.
 pub(super) fn limit(plan: &Plan) -> usize {
     match plan {
-        Plan::Key { .. } => PER_KEY / 2,
+        // Beside those that are held.
+        Plan::Key { .. } => PER_KEY / 2 + PER_KEY,
         Plan::Late { .. } => PAGE * 20,
         _ => PAGE,
     }

@@ -12,8 +12,7 @@ pub(super) const ROWS: usize = 100;
 /// Of MariaDB and MySQL, which would look through the whole store for a sub-select in an update or a deletion.
 const JOINED: &str = "json_table(concat('[', ?2, ']'), '$[*]' columns (n bigint path '$')) j straight_join TABLE m \
                       on m.store = ?1 and m.id = j.n";
-const COLUMNS: &str =
-    "id, message, order_key, headers, content_type, body, attempts, due, expires, error, ordered";
+const COLUMNS: &str = "id, message, order_key, headers, content_type, body, attempts, due, expires, error, ordered, appended_at";
 
 /// What a database understands.
 pub(super) struct Texts {
@@ -25,7 +24,7 @@ pub(super) struct Texts {
     pub(super) page: String,
     /// 1 store, 2 after this id, 3 limit, 4 up to this id, 5 without these keys.
     pub(super) page_without: String,
-    /// 1 store, 2 key, 3 from this id, 4 up to this id, 5 limit.
+    /// 1 store, 2 key, 3 up to this id, 4 limit.
     pub(super) key_page: String,
     /// 1 store, 2 milliseconds, 3 limit, 4 whether keys are of no account: what has become due and waits for no other.
     pub(super) due_page: String,
@@ -44,7 +43,7 @@ pub(super) struct Texts {
     pub(super) fenced_delete: Option<String>,
     /// 1 store, 2 ids.
     pub(super) delete: String,
-    /// 1 store, 2 ids: one attempt more, of which it is not known how it ended.
+    /// 1 store, 2 ids, 3 attempts: so many were made, and it is not known how the last one ended.
     pub(super) attempt: String,
     /// 1 store, 2 id, 3 attempts, 4 due, 5 error.
     pub(super) put_off: String,
@@ -144,7 +143,7 @@ impl Texts {
             inserts: [const { [const { OnceLock::new() }; ROWS] }; 2],
             page: sql(&columns("id > ?2 order by id limit ?3")),
             page_without: sql(&columns(&format!("id > ?2 and id <= ?4 and {without} order by id limit ?3"))),
-            key_page: sql(&columns("order_key = ?2 and id >= ?3 and id <= ?4 order by id limit ?5")),
+            key_page: sql(&columns("order_key = ?2 and id <= ?3 order by id limit ?4")),
             due_page: sql(&columns("due <= ?2 and (?4 = 1 or order_key is null) order by due, id limit ?3")),
             next_due: sql(
                 "select min(due) as due from leasehold_message where store = ?1 and due > ?2 and (?3 = 1 or order_key is null)",
@@ -163,11 +162,11 @@ impl Texts {
             fenced_delete: fenced_delete(backend).map(|text| list(text, "?6")),
             delete: gone("leasehold_message"),
             attempt: if backend == DbBackend::MySql {
-                sql(&format!("update {JOINED} set m.attempts = m.attempts + 1, m.error = null")
+                sql(&format!("update {JOINED} set m.attempts = ?3, m.error = null")
                     .replace("TABLE", "leasehold_message"))
             } else {
                 list(
-                    "update leasehold_message set attempts = attempts + 1, error = null where store = ?1 and id IDS",
+                    "update leasehold_message set attempts = ?3, error = null where store = ?1 and id IDS",
                     "?2",
                 )
             },

@@ -1,5 +1,6 @@
 //! Writes what became of messages, many at a time, under the fence.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use leasehold_core::LeaseLost;
@@ -31,8 +32,8 @@ pub(super) enum Change {
     PutOff { attempts: u32, due: i64, error: String, at: At },
     /// It can not be delivered. A second line of the reason, and those after it, are what the endpoint answered.
     Park { attempts: u32, reason: String },
-    /// Its attempt is recorded before it is handed over: it may not survive that.
-    Attempt,
+    /// This attempt is recorded before it is handed over: it may not survive that.
+    Attempt(u32),
 }
 
 /// Where a message is until it is due.
@@ -191,15 +192,15 @@ async fn apply(
     changes: &[(StoredId, Change)],
 ) -> Result<(), Error> {
     let texts = store.texts;
-    let (mut gone, mut attempted) = (Vec::new(), Vec::new());
+    let (mut gone, mut attempted) = (Vec::new(), BTreeMap::<u32, Vec<StoredId>>::new());
     for (id, change) in changes {
         let statement = match change {
             Change::Delete => {
                 gone.push(*id);
                 continue;
             }
-            Change::Attempt => {
-                attempted.push(*id);
+            Change::Attempt(attempt) => {
+                attempted.entry(*attempt).or_default().push(*id);
                 continue;
             }
             Change::PutOff { attempts, due, error, .. } => {
@@ -227,11 +228,12 @@ async fn apply(
         };
         txn.execute_raw(statement).await.map_err(|error| store.failed("keep what failed", error))?;
     }
-    for (ids, text) in [(attempted, &texts.attempt), (gone, &texts.delete)] {
-        if !ids.is_empty() {
-            let statement = texts.statement(text, [store.value(), list(ids)]);
-            txn.execute_raw(statement).await.map_err(|error| store.failed("acknowledge", error))?;
-        }
+    let attempted = attempted
+        .into_iter()
+        .map(|(attempt, ids)| texts.statement(&texts.attempt, [store.value(), list(ids), number(attempt)]));
+    let gone = (!gone.is_empty()).then(|| texts.statement(&texts.delete, [store.value(), list(gone)]));
+    for statement in attempted.chain(gone) {
+        txn.execute_raw(statement).await.map_err(|error| store.failed("acknowledge", error))?;
     }
     Ok(())
 }

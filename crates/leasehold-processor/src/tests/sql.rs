@@ -19,12 +19,12 @@ use crate::{Order, Processor, SqlStore};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-async fn next<T>(inbox: &mut UnboundedReceiver<T>) -> T {
+pub(super) async fn next<T>(inbox: &mut UnboundedReceiver<T>) -> T {
     tokio::time::timeout(PATIENCE, inbox.recv()).await.expect("in time").expect("a sender")
 }
 
 /// On each database of this build.
-async fn on_each<F: Future<Output = ()>>(test: impl Fn(Bed<SqlStore>) -> F) {
+pub(super) async fn on_each<F: Future<Output = ()>>(test: impl Fn(Bed<SqlStore>) -> F) {
     test(bed(Cluster::sqlite().await)).await;
     #[cfg(feature = "test-postgres")]
     test(bed(Cluster::on("LEASEHOLD_TEST_POSTGRES").await)).await;
@@ -40,20 +40,30 @@ async fn collect(
     id: &str,
     order: Order,
 ) -> (leasehold_core::node::Node, UnboundedReceiver<String>) {
+    collect_every(bed, id, order, Duration::from_millis(20)).await
+}
+
+/// The same, with a processor that looks so often.
+pub(super) async fn collect_every(
+    bed: &Bed<SqlStore>,
+    id: &str,
+    order: Order,
+    poll: Duration,
+) -> (leasehold_core::node::Node, UnboundedReceiver<String>) {
     let (send, seen) = unbounded_channel();
     let handler = move |message: Message, _: Lease| {
         let sent = message.text().map(|text| send.send(text.to_owned()));
         async move { Ok(sent??) }
     };
     let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(order);
-    let processor = processor.poll(Duration::from_millis(20));
+    let processor = processor.poll(poll);
     let node =
         leasehold_core::node::Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id(id);
     let node = node.ttl(Duration::from_millis(1600)).artifact(processor).start().await.unwrap();
     (node, seen)
 }
 
-fn is_sqlite(bed: &Bed<SqlStore>) -> bool {
+pub(super) fn is_sqlite(bed: &Bed<SqlStore>) -> bool {
     bed.database.starts_with("sqlite")
 }
 
@@ -79,7 +89,7 @@ async fn an_append_is_there_if_its_transaction_commits() {
     .await;
 }
 
-fn cluster(bed: &Bed<SqlStore>) -> sea_orm::DatabaseConnection {
+pub(super) fn cluster(bed: &Bed<SqlStore>) -> sea_orm::DatabaseConnection {
     bed.keep.as_ref().unwrap().downcast_ref::<Cluster>().unwrap().db.clone()
 }
 

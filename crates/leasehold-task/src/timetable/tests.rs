@@ -24,7 +24,7 @@ fn delay() -> Schedule {
 }
 
 fn progress(last: Option<i64>, completed: Option<i64>) -> Progress {
-    Progress { anchor: 500, last, completed, fired: 0 }
+    Progress { anchor: 500, last, completed, fired: 0, before: 0 }
 }
 
 fn step(schedule: &Schedule, progress: Progress, misfire: Misfire, now: i64) -> Step {
@@ -115,7 +115,7 @@ fn skipping_a_fixed_delay_goes_on_by_whole_delays() {
 fn centuries_of_missed_slots_cost_no_time() {
     let fast = Schedule::FixedRate(Duration::from_millis(10));
     let now = 30_000_000_000_000;
-    let at = Progress { anchor: 0, last: None, completed: None, fired: 0 };
+    let at = Progress { anchor: 0, last: None, completed: None, fired: 0, before: 0 };
     let step = table(&fast).step(at, Misfire::FireOnce, THRESHOLD, now);
     assert_eq!(step, Step::Claim(now - 10_010));
 }
@@ -127,7 +127,7 @@ fn millis_of(text: &str) -> i64 {
 /// The first slots of a cron expression after an instant, as local times with their offset.
 fn slots(expression: &str, zone: Tz, after: &str, count: usize) -> Vec<String> {
     let table = with(&Schedule::Cron(expression.to_owned()), |config| config.zone = Some(zone));
-    let mut at = Progress { anchor: 0, last: Some(millis_of(after)), completed: None, fired: 0 };
+    let mut at = Progress { anchor: 0, last: Some(millis_of(after)), completed: None, fired: 0, before: 0 };
     let mut all = Vec::new();
     while all.len() < count {
         let slot = table.next(at).unwrap();
@@ -185,7 +185,13 @@ fn a_step_goes_on_through_gap_and_overlap() {
 fn misfired_cron_slots_are_found_backwards() {
     let daily = Schedule::Cron("0 0 2 * * *".to_owned());
     let now = millis_of("2026-11-24T12:00:00Z");
-    let at = Progress { anchor: 0, last: Some(millis_of("2026-11-01T02:00:00Z")), completed: None, fired: 0 };
+    let at = Progress {
+        anchor: 0,
+        last: Some(millis_of("2026-11-01T02:00:00Z")),
+        completed: None,
+        fired: 0,
+        before: 0,
+    };
     let latest = millis_of("2026-11-24T02:00:00Z");
     let day = 24 * 3_600_000;
     assert_eq!(step(&daily, at, Misfire::Skip, now), Step::Wait(latest + day));
@@ -198,7 +204,7 @@ fn misfired_cron_slots_are_found_backwards() {
 fn years_of_missed_seconds_cost_no_time() {
     let each = Schedule::Cron("* * * * * *".to_owned());
     let (last, now) = (millis_of("2006-01-01T00:00:00Z"), millis_of("2026-11-24T12:00:00Z"));
-    let at = Progress { anchor: 0, last: Some(last), completed: None, fired: 0 };
+    let at = Progress { anchor: 0, last: Some(last), completed: None, fired: 0, before: 0 };
     assert_eq!(step(&each, at, Misfire::FireOnce, now), Step::Claim(now - 11_000));
     assert_eq!(table(&each).latest(at, now + 999), Some(now));
 }
@@ -211,7 +217,7 @@ fn start_end_and_count_bound_the_slots() {
         config.start = at("2026-11-24T10:30:00Z");
         config.end = at("2026-11-24T12:00:00Z");
     });
-    let mut progress = Progress { anchor: 0, last: None, completed: None, fired: 0 };
+    let mut progress = Progress { anchor: 0, last: None, completed: None, fired: 0, before: 0 };
     let mut all = Vec::new();
     while let Some(slot) = bounded.next(progress) {
         all.push(slot);
@@ -238,7 +244,7 @@ fn start_end_and_count_bound_the_slots() {
 #[test]
 fn once_is_once() {
     let once = Schedule::Once(DateTime::from_timestamp_millis(100_000).unwrap());
-    let at = |last| Progress { anchor: 0, last, completed: None, fired: 0 };
+    let at = |last| Progress { anchor: 0, last, completed: None, fired: 0, before: 0 };
     assert_eq!(step(&once, at(None), Misfire::FireOnce, 99_999), Step::Wait(100_000));
     assert_eq!(step(&once, at(None), Misfire::Skip, 100_001), Step::Claim(100_000));
     assert_eq!(step(&once, at(None), Misfire::Skip, 200_000), Step::Over, "misfired");
@@ -273,4 +279,44 @@ fn what_never_fires_or_cannot_be_read_is_refused() {
         let error = refused(text);
         assert!(error.contains("cannot be read") && error.contains("02:30 every day"), "{text}: {error}");
     }
+}
+
+#[test]
+fn each_of_several_fixed_times_fires_once_where_the_clock_changes() {
+    let slots = |expression: &str, zone: &str, day: &str| {
+        let cron = Cron::parse(expression, zone.parse().unwrap()).unwrap();
+        let (mut at, mut slots) = (millis_of(&format!("{day}T00:00:00Z")) - 12 * 3_600_000, Vec::new());
+        let end = at + 36 * 3_600_000;
+        let mut back = Vec::new();
+        let mut until = end;
+        while let Some(slot) = cron.next(at, false).filter(|slot| *slot < end) {
+            slots.push(DateTime::from_timestamp_millis(slot).unwrap().format("%dT%H:%M").to_string());
+            at = slot;
+        }
+        let begin = end - 36 * 3_600_000;
+        while let Some(slot) = cron.previous(until, false).filter(|slot| *slot > begin) {
+            back.insert(0, DateTime::from_timestamp_millis(slot).unwrap().format("%dT%H:%M").to_string());
+            until = slot;
+        }
+        assert_eq!(back, slots, "{expression} in {zone}, backwards");
+        slots
+    };
+    // London: the gap is 01:00 to 02:00 of 29 March, and 01:00 to 02:00 of 25 October is there twice.
+    assert_eq!(slots("0 30 1,13 * * *", "Europe/London", "2026-03-29"), ["28T13:30", "29T01:00", "29T12:30"]);
+    assert_eq!(slots("0 30 1,13 * * *", "Europe/London", "2026-10-25"), ["24T12:30", "25T00:30", "25T13:30"]);
+    assert_eq!(slots("0 0,30 1 * * *", "Europe/London", "2026-10-25"), ["25T00:00", "25T00:30"]);
+    // Cairo: the gap is 00:00 to 01:00 of 24 April, and 23:00 to 24:00 of 29 October is there twice.
+    assert_eq!(slots("0 30 0,12 * * *", "Africa/Cairo", "2026-04-24"), ["23T22:00", "24T09:30", "24T21:30"]);
+    assert_eq!(slots("0 30 11,23 * * *", "Africa/Cairo", "2026-10-30"), ["29T20:30", "30T09:30", "30T21:30"]);
+    // Lord Howe: the gap is 02:00 to 02:30 of 4 October, and 01:30 to 02:00 of 5 April is there twice.
+    assert_eq!(
+        slots("0 15 2,14 * * *", "Australia/Lord_Howe", "2026-10-04"),
+        ["03T15:30", "04T03:15", "04T15:15"]
+    );
+    assert_eq!(
+        slots("0 45 1-2 * * *", "Australia/Lord_Howe", "2026-04-05"),
+        ["04T14:45", "04T16:15", "05T15:15", "05T16:15"]
+    );
+    // A step is a rhythm: it follows the hours that there are.
+    assert_eq!(slots("0 */30 1 * * *", "Europe/London", "2026-10-25").len(), 4);
 }

@@ -18,7 +18,7 @@ fn slots(expression: &str, zone: Tz) -> Vec<i64> {
     let mut config = TaskConfig::new(ArtifactName::new("t").unwrap(), Schedule::Cron(expression.to_owned()));
     config.zone = Some(zone);
     let table = Timetable::new(&config).unwrap();
-    let mut at = Progress { anchor: 0, last: Some(BEGIN - 1), completed: None, fired: 0 };
+    let mut at = Progress { anchor: 0, last: Some(BEGIN - 1), completed: None, fired: 0, before: 0 };
     let mut slots = Vec::new();
     while let Some(slot) = table.next(at).filter(|slot| *slot < END) {
         slots.push(slot);
@@ -67,8 +67,8 @@ fn a_year_agrees_with_an_independent_implementation() {
     assert!(far.is_empty(), "{} differ: {far:#?}", far.len());
     // Where the clocks change: at Lord Howe's half hour cronsim leaves slots out that no gap touches (a daily 12:29:54
     // fires 363 times a year there, 365 here). In Cairo's gap from 0:00 on it leaves out 0:11:23, which fires here when
-    // the gap is over. In New York's repeated hour it fires 1:13:58 twice, once here.
+    // the gap is over. In New York's repeated hour it fires 1:13:58 twice, once here; and so with two lists of such times.
     let of = |zone: &str| near.iter().filter(|line| line.starts_with(zone)).count();
     let known = (of("Australia/Lord_Howe"), of("Africa/Cairo"), of("America/New_York"), near.len());
-    assert_eq!(known, (35, 1, 1, 37), "{near:#?}");
+    assert_eq!(known, (34, 1, 3, 38), "{near:#?}");
 }

@@ -23,7 +23,7 @@ use super::scan::{Ordering, PAGE, Plan, Scan, limit};
 use super::writer::{At, Change, Changes, Writer};
 use crate::error::Error;
 use crate::store::Reading;
-use read::{Brought, bring};
+use read::{Brought, Passed, bring};
 use suspects::Suspects;
 
 /// The checkpoint that tells whether the last reader left politely.
@@ -38,8 +38,10 @@ const LATE_EVERY: Duration = Duration::from_secs(1);
 const LATE_SHARE: u32 = 20;
 /// How often it looks through everything, for transactions that took longer than the scan remembers.
 const FAR_EVERY: Duration = Duration::from_secs(60);
-/// How often it deletes what was parked long ago.
-const TRIM_EVERY: Duration = Duration::from_secs(60);
+/// How often it deletes some of what was parked long ago.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
+/// The database's clock is known this well, in milliseconds.
+const CLOCK: i64 = 2000;
 const EXPIRED: &str = "expired before it was delivered";
 /// Pauses while the database does not answer.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -59,7 +61,7 @@ pub(super) struct SqlSource {
     /// Committed late, and still to be read.
     late: Vec<StoredId>,
     /// Read, and waiting for those.
-    pending: Option<(Plan, Brought)>,
+    pending: Option<(Plan, Brought, HashSet<StoredId>)>,
     /// The last look for those was cut short here.
     late_after: Option<StoredId>,
     backoff: Backoff,
@@ -68,6 +70,9 @@ pub(super) struct SqlSource {
     /// The next look for new messages, unless there is a reason to look before.
     look_at: Instant,
     late_at: Instant,
+    /// The look that is under way, or was the last, began then; and what was committed before this was found by one.
+    late_began: i64,
+    looked: i64,
     far_at: Instant,
     trim_at: Instant,
     suspects: Option<Suspects>,
@@ -87,7 +92,7 @@ impl SqlSource {
             Order::PerKey(_) => Ordering::Keys,
             Order::Unordered(_) => Ordering::None,
         };
-        let now = BootClock.now();
+        let (now, wall) = (BootClock.now(), lease.schedule_clock().now().timestamp_millis());
         // Behind messages that fail, as many as are kept in memory may be older than what was in flight.
         let left = reading.read_ahead + MOST_OUTSTANDING;
         let suspects = unclean.then(|| Suspects::new(left));
@@ -107,6 +112,9 @@ impl SqlSource {
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, Backoff::seed()),
             look_at: now,
             late_at: now + LATE_EVERY,
+            late_began: wall,
+            // What was there before is found in its order.
+            looked: wall.saturating_sub(CLOCK),
             far_at: now + FAR_EVERY,
             trim_at: now + FAR_EVERY,
             suspects,
@@ -133,41 +141,43 @@ impl SqlSource {
             Plan::These { ids: std::mem::replace(&mut self.late, rest) }
         } else {
             let idle = self.scan.is_at_end(wall);
-            if idle && now < self.look_at {
+            if now >= self.trim_at {
+                self.trim_at = now + TRIM_EVERY;
+                Plan::Trim { keep: millis(self.reading.keep) }
+            } else if idle && now < self.look_at {
                 let due = self
                     .scan
                     .wakes_at()
                     .map(|due| now + Duration::from_millis(due.saturating_sub(wall).max(1).unsigned_abs()));
                 return Some(due.map_or(self.look_at, |due| due.min(self.look_at)));
-            }
-            if idle {
-                self.look_at = now + self.reading.poll;
-            }
-            if idle && now >= self.trim_at {
-                self.trim_at = now + TRIM_EVERY;
-                Plan::Trim { keep: millis(self.reading.keep) }
             } else {
-                self.next_plan(now, wall)
+                self.look_at = now + self.reading.poll;
+                self.next_plan(now, wall, idle)
             }
         };
-        let work = bring(self.store.clone(), self.lease.clone(), plan.clone());
+        let passed =
+            Passed { ordering: self.scan.ordering(), between: self.scan.passed(), looked: self.looked };
+        let work = bring(self.store.clone(), self.lease.clone(), plan.clone(), passed);
         self.work = Some((plan, tokio::spawn(work)));
         None
     }
 
-    fn next_plan(&mut self, now: Instant, wall: i64) -> Plan {
-        if now < self.late_at {
+    fn next_plan(&mut self, now: Instant, wall: i64, idle: bool) -> Plan {
+        // With nothing else to do each look is one for what is late and what is new.
+        if now < self.late_at && !idle {
             let plan = self.scan.plan(wall);
             if let Plan::Due { .. } = plan {
                 self.scan.looks_for_due();
             }
             return plan;
         }
-        let far = now >= self.far_at;
+        // One that was cut short goes on first.
+        let far = now >= self.far_at && self.late_after.is_none();
         if far {
             self.far_at = now + FAR_EVERY;
         }
         self.late_at = now + LATE_EVERY;
+        self.late_began = wall;
         self.scan.late(now, wall, far, self.late_after.take())
     }
 
@@ -185,25 +195,32 @@ impl SqlSource {
                     self.late_at = self.late_at.max(now + brought.took * LATE_SHARE);
                     self.far_at = self.far_at.max(now + brought.took * LATE_SHARE);
                 }
-                if let Plan::Late { .. } = plan
-                    && brought.ids.len() >= limit(&plan)
-                {
-                    self.late_after = brought.ids.last().copied();
+                if let Plan::Late { .. } = plan {
+                    let last = brought.ids.last().copied();
+                    let is_cut = brought.ids.len() >= limit(&plan);
+                    let late = self.scan.found(std::mem::take(&mut brought.ids), &gone);
+                    self.late.extend(late);
+                    self.late_after = last.filter(|last| is_cut && *last <= self.scan.passed().1);
+                    if self.late_after.is_none() {
+                        self.looked = self.late_began.saturating_sub(CLOCK);
+                    }
                 }
                 let unknown = |id: &StoredId| !gone.contains(id) && !self.scan.holds(*id);
-                self.late.extend(brought.ids.drain(..).filter(unknown));
                 let earlier: Vec<StoredId> = brought.earlier.drain(..).filter(unknown).collect();
-                if earlier.is_empty() {
-                    self.admit(&plan, brought, &gone);
-                } else {
+                if !earlier.is_empty() {
                     // Committed after the scan had passed, and before these: they come first.
                     self.late.extend(earlier);
-                    self.pending = Some((plan, brought));
+                    self.pending = Some((plan, brought, gone));
+                } else {
+                    if let Some((_, _, pending)) = &mut self.pending {
+                        pending.extend(&gone);
+                    }
+                    self.admit(&plan, brought, &gone);
                 }
                 if self.late.is_empty()
-                    && let Some((plan, brought)) = self.pending.take()
+                    && let Some((plan, brought, gone)) = self.pending.take()
                 {
-                    self.admit(&plan, brought, &HashSet::new());
+                    self.admit(&plan, brought, &gone);
                 }
                 Ok(())
             }
@@ -229,6 +246,9 @@ impl SqlSource {
 
     fn release(&mut self, id: StoredId) {
         self.scan.release(id);
+        if let Some((_, _, gone)) = &mut self.pending {
+            gone.insert(id);
+        }
         if self.work.is_some() {
             self.gone.insert(id);
         }
@@ -243,7 +263,7 @@ impl SqlSource {
                     self.scan.wake_at(due);
                 }
                 Change::PutOff { at: At::Holder, .. } => {}
-                Change::Attempt => {
+                Change::Attempt(_) => {
                     if let Some(suspects) = &mut self.suspects {
                         suspects.unrecorded = suspects.unrecorded.saturating_sub(1);
                     }

@@ -10,7 +10,7 @@ use sea_orm::{QueryResult, Value};
 
 use super::super::SqlStore;
 use super::super::rows::{Row, StoredId, get, list, number};
-use super::super::scan::{Plan, limit};
+use super::super::scan::{Ordering, Plan, limit};
 use crate::error::Error;
 
 /// Of earlier ones of a key so many are looked at: more are not kept in memory.
@@ -24,7 +24,7 @@ pub(super) struct Brought {
     pub(super) rows: Vec<Row>,
     /// Instead of rows: which there are.
     pub(super) ids: Vec<StoredId>,
-    /// Of the keys of rows that were appended in order: which there are before these rows.
+    /// What has to come before these rows, and the scan has passed it by.
     pub(super) earlier: Vec<StoredId>,
     /// See [`Scan::take`].
     pub(super) beyond: Option<i64>,
@@ -32,7 +32,12 @@ pub(super) struct Brought {
 }
 
 /// Reads what a plan asks for.
-pub(super) async fn bring(store: SqlStore, lease: Lease, plan: Plan) -> Result<Brought, Error> {
+pub(super) async fn bring(
+    store: SqlStore,
+    lease: Lease,
+    plan: Plan,
+    passed: Passed,
+) -> Result<Brought, Error> {
     let began = BootClock.now();
     let texts = store.texts;
     let most = number(limit(&plan));
@@ -50,8 +55,8 @@ pub(super) async fn bring(store: SqlStore, lease: Lease, plan: Plan) -> Result<B
                 [store.value(), (*after).into(), most, beyond.unwrap_or(*after).into(), keys(without)];
             store.asked(&lease, "read", &texts.page_without, values).await?
         }
-        Plan::Key { key, from, to } => {
-            let values = [store.value(), key.as_ref().into(), (*from).into(), (*to).into(), most];
+        Plan::Key { key, to } => {
+            let values = [store.value(), key.as_ref().into(), (*to).into(), most];
             store.asked(&lease, "read a key", &texts.key_page, values).await?
         }
         Plan::Due { now, keyed } => {
@@ -79,27 +84,55 @@ pub(super) async fn bring(store: SqlStore, lease: Lease, plan: Plan) -> Result<B
         }
     };
     let rows: Vec<Row> = rows.iter().map(|row| Row::read(&store, row)).collect::<Result<_, _>>()?;
-    let earlier = earlier(&store, &lease, &plan, &rows).await?;
+    let earlier = earlier(&store, &lease, &plan, &rows, &passed).await?;
     Ok(Brought { rows, earlier, beyond, took: BootClock.now().since(began), ..Brought::default() })
 }
 
-/// What was appended in order to a key is there before what was appended to it afterwards, but the scan may have passed its
-/// place by then: a later read finds it.
-async fn earlier(store: &SqlStore, lease: &Lease, plan: &Plan, rows: &[Row]) -> Result<Vec<StoredId>, Error> {
-    let passed = match plan {
-        Plan::Page { after, .. } => *after,
-        Plan::Key { from, .. } => from - 1,
-        _ => return Ok(Vec::new()),
-    };
-    let keys: BTreeSet<&str> =
-        rows.iter().filter(|row| row.is_ordered).filter_map(|row| row.key.as_deref()).collect();
-    if keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let keys = serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned());
+/// What the scan had passed when a plan was made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passed {
+    pub(super) ordering: Ordering,
+    /// What was committed late may be between these ids.
+    pub(super) between: (StoredId, StoredId),
+    /// What was committed before this moment of the database's clock was found by a look.
+    pub(super) looked: i64,
+}
+
+/// What was committed before a row was appended comes before it, where there is an order, though the scan may have passed its
+/// place by then. A row that is older than the last look needs no other one. What was appended in order may have waited for
+/// the one before it, whenever that was.
+async fn earlier(
+    store: &SqlStore,
+    lease: &Lease,
+    plan: &Plan,
+    rows: &[Row],
+    passed: &Passed,
+) -> Result<Vec<StoredId>, Error> {
+    let Plan::Page { after, .. } = plan else { return Ok(Vec::new()) };
+    let is_new = |row: &Row| row.appended >= passed.looked;
     let wall = lease.schedule_clock().now().timestamp_millis();
-    let values = [store.value(), passed.into(), number(EARLIER), wall.into(), keys.into()];
-    let found = store.asked(lease, "look for earlier ones of a key", &store.texts.earlier, values).await?;
+    let found = match passed.ordering {
+        Ordering::None => return Ok(Vec::new()),
+        Ordering::All if rows.iter().any(|row| is_new(row) || row.is_ordered) => {
+            let (from, to) = passed.between;
+            let values = [store.value(), from.into(), to.into(), number(EARLIER), "[]".into(), wall.into()];
+            store.asked(lease, "look for earlier ones", &store.texts.late, values).await?
+        }
+        Ordering::All => return Ok(Vec::new()),
+        Ordering::Keys => {
+            let keys: BTreeSet<&str> = rows
+                .iter()
+                .filter(|row| row.is_ordered || is_new(row))
+                .filter_map(|row| row.key.as_deref())
+                .collect();
+            if keys.is_empty() {
+                return Ok(Vec::new());
+            }
+            let keys = serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned());
+            let values = [store.value(), (*after).into(), number(EARLIER), wall.into(), keys.into()];
+            store.asked(lease, "look for earlier ones of a key", &store.texts.earlier, values).await?
+        }
+    };
     found.iter().map(|row| get(store, row, "id")).collect()
 }
 

@@ -53,6 +53,7 @@ impl SqlSource {
         }
         let (out, alone, left) =
             (suspects.out.len(), suspects.alone && !suspects.out.is_empty(), suspects.left);
+        let held: Vec<_> = suspects.out.values().cloned().collect();
         let mut rows: Vec<Row> = Vec::new();
         while !alone && out + rows.len() < at_once && rows.len() < left {
             let Some(first) = self.page.front() else { break };
@@ -66,6 +67,13 @@ impl SqlSource {
             if first.is_suspect && (out > 0 || !rows.is_empty()) {
                 break;
             }
+            // Of a key one at a time was in flight, and of those behind it nothing was tried.
+            let is_same = |key: &Option<Arc<str>>| key.is_some() && *key == first.key;
+            if matches!(self.reading.order, Order::PerKey(_))
+                && (rows.iter().any(|row| is_same(&row.key)) || held.iter().any(is_same))
+            {
+                break;
+            }
             let Some(row) = self.page.pop_front() else { break };
             let is_suspect = row.is_suspect;
             if !self.parks(&row) {
@@ -76,7 +84,7 @@ impl SqlSource {
             }
         }
         for row in &rows {
-            self.writer.push(row.id, Change::Attempt);
+            self.writer.push(row.id, Change::Attempt(row.attempts.saturating_add(1)));
         }
         if let Some(suspects) = &mut self.suspects {
             suspects.left = left.saturating_sub(rows.len());
