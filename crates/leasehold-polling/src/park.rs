@@ -63,7 +63,7 @@ fn told(message: &Message, lease: &Lease, attempts: u32, reason: &str) -> Messag
         headers,
         content_type: parts.content_type.clone(),
         body: parts.body.clone(),
-        source: parts.source.clone(),
+        source: std::sync::Arc::clone(&parts.source),
         progress: None,
         native: None,
     };
