@@ -1,4 +1,5 @@
-//! How often items were handed over and failed, kept so that it survives failover.
+//! How often items were handed over and failed, kept so that it survives failover. Written beside the next attempt, so that a crash may
+//! forget the last.
 
 use std::collections::BTreeMap;
 

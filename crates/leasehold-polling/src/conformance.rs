@@ -196,37 +196,25 @@ pub async fn each_item_comes_once_in_its_order<P: Polled>(bed: Bed<P>) {
 }
 
 pub async fn the_next_holder_goes_on_after_a_polite_stop<P: Polled>(bed: Bed<P>) {
-    bed.put(0..60).await;
-    let mut expected = 0;
-    for id in ["a", "b", "c"] {
+    let (mut put, mut seen) = (0, 0);
+    for (id, more) in [("a", 30), ("b", 30), ("c", 30), ("d", 1)] {
+        bed.put(put..put + more).await;
+        put += more;
         let (endpoint, mut inbox) = bed.endpoint(|_, _| Fate::Done);
         let node = bed.start(id, endpoint.batch(10)).await;
-        for _ in 0..15 {
-            assert_eq!(next(&mut inbox).await, (item(expected), 1));
-            expected += 1;
+        // The first ones stop somewhere in the middle.
+        let enough = if id == "d" { put } else { put / 2 };
+        while seen < enough {
+            assert_eq!(next(&mut inbox).await, (item(seen), 1));
+            seen += 1;
         }
         node.shutdown().await;
         while let Ok((text, attempt)) = inbox.try_recv() {
-            assert_eq!((text, attempt), (item(expected), 1));
-            expected += 1;
-        }
-        if expected == 60 {
-            bed.put(60..120).await;
+            assert_eq!((text, attempt), (item(seen), 1));
+            seen += 1;
         }
     }
-    let (endpoint, mut inbox) = bed.endpoint(|_, _| Fate::Done);
-    let node = bed.start("d", endpoint).await;
-    bed.put(120..121).await;
-    let last = loop {
-        let (text, _) = next(&mut inbox).await;
-        assert!(number(&text) >= expected, "{text} came again");
-        expected = number(&text) + 1;
-        if number(&text) == 120 || expected == 60 {
-            break text;
-        }
-    };
-    assert!(last >= item(59));
-    node.shutdown().await;
+    assert_eq!(seen, put);
 }
 
 pub async fn what_was_in_flight_comes_again_and_nothing_else<P: Polled>(bed: Bed<P>) {
@@ -323,7 +311,8 @@ pub async fn attempts_survive_failover<P: Polled>(bed: Bed<P>) {
     let node = bed.start("b", endpoint).await;
     let (text, attempt) = next(&mut inbox).await;
     assert_eq!(text, item(0));
-    assert!(attempt >= 3, "attempt {attempt}: those before are forgotten");
+    // The last one before the end may not have been written.
+    assert!(attempt >= 2, "attempt {attempt}: those before are forgotten");
     assert_eq!(next(&mut inbox).await, (item(1), 1));
     node.shutdown().await;
 }
