@@ -7,7 +7,7 @@ use leasehold_core::Error as CoreError;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::config::{KafkaConfig, Mechanism, Protocol, Sasl, Start};
+use super::config::{KafkaConfig, Mechanism, Protocol, Sasl};
 use crate::error::{Error, ErrorKind};
 use crate::tls::Tls;
 
@@ -158,13 +158,9 @@ pub(super) fn consumer(config: &KafkaConfig, client: &str) -> Result<ClientConfi
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "false")
         .set("allow.auto.create.topics", "false")
-        .set(
-            "auto.offset.reset",
-            match config.start {
-                Start::Earliest => "earliest",
-                Start::Latest => "latest",
-            },
-        );
+        // Where to begin is told with the assignment. This is for offsets that the broker has no more: from the latest on,
+        // what is still there would be lost.
+        .set("auto.offset.reset", "earliest");
     match config.protocol {
         Protocol::Classic => {
             settings

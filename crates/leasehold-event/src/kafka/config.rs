@@ -286,6 +286,11 @@ impl KafkaConfig {
         if self.dead_letter.is_some() && self.retry.then != Then::DeadLetter {
             return refuse("dead-letter would never be used: set retry then to dead-letter, or leave it out");
         }
+        if let Some(dead) = self.dead_letter.as_ref().filter(|dead| self.topics.contains(dead)) {
+            return Err(self.problem(format!(
+                "dead-letter {dead:?} is among topics: what cannot be handled would come back for ever; give another topic"
+            )));
+        }
         Ok(())
     }
 

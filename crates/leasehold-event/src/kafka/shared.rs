@@ -88,6 +88,10 @@ impl Book {
         self.gone
     }
 
+    pub(super) fn has_topic(&self, topic: &str) -> bool {
+        self.partitions.iter().any(|partition| *partition.topic == *topic)
+    }
+
     pub(super) fn knows(&self, lane: LaneId) -> bool {
         self.partitions.iter().any(|partition| partition.lane == lane)
     }

@@ -166,6 +166,7 @@ impl Shared {
                 asked.map_err(|error| self.explain("read committed offsets", &error))?
             };
             let mut from = TopicPartitionList::with_capacity(list.count());
+            let mut assigned = Vec::new();
             for element in list.elements() {
                 let (topic, partition) = (element.topic(), element.partition());
                 let name = checkpoint(topic, partition);
@@ -182,13 +183,23 @@ impl Shared {
                         _ => None,
                     })
                 };
+                assigned.push((topic.to_owned(), partition, name, known));
+            }
+            // A partition that was added to a topic of which something is known has nothing from before: all of it is new.
+            let begun = |topic: &str| {
+                let known =
+                    |(of, _, _, known): &(String, i32, String, Option<i64>)| of == topic && known.is_some();
+                assigned.iter().any(known) || self.book().has_topic(topic)
+            };
+            for (topic, partition, name, known) in &assigned {
                 let offset = match known {
-                    Some(offset) => Offset::Offset(offset),
-                    None if latest => self.pin(consumer, topic, partition, &name)?,
+                    Some(offset) => Offset::Offset(*offset),
+                    None if latest && !begun(topic) => self.pin(consumer, topic, *partition, name)?,
                     None => Offset::Beginning,
                 };
-                let added = from.add_partition_offset(topic, partition, offset);
-                added.map_err(|error| failed(&error))?;
+                from.add_partition_offset(topic, *partition, offset).map_err(|error| {
+                    Error::new(ErrorKind::Other, "assign partitions", format!("{topic}/{partition}: {error}"))
+                })?;
             }
             consumer.assign(&from).map_err(|error| self.explain("assign partitions", &error))?;
         }

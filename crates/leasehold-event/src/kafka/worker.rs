@@ -182,6 +182,8 @@ struct Client<'a> {
     committed_at: Instant,
     /// A commit is under way.
     asked: bool,
+    /// The last one was refused: the next one waits for its time, however much there is to tell.
+    refused: bool,
     /// Since when nothing is brought because handlers are behind.
     full_since: Option<Instant>,
     paused: bool,
@@ -200,7 +202,7 @@ impl<'a> Client<'a> {
         stopped: &'a mut bool,
     ) -> Self {
         let (committed_at, full_since, probed_at) = (BootClock.now(), None, BootClock.now());
-        let (asked, paused, impaired) = (false, false, false);
+        let (asked, refused, paused, impaired) = (false, false, false, false);
         Self {
             shared,
             receiver,
@@ -209,6 +211,7 @@ impl<'a> Client<'a> {
             drowsy,
             committed_at,
             asked,
+            refused,
             full_since,
             paused,
             stopped,
@@ -389,7 +392,8 @@ impl<'a> Client<'a> {
         let config = &self.shared.config;
         let due = BootClock.now().since(self.committed_at) >= config.commit;
         // Not each time that there is no room: a commit is a round trip, whatever it tells.
-        if due || self.shared.book().uncommitted() >= (config.max_in_flight / 2).max(1) {
+        let much = !self.refused && self.shared.book().uncommitted() >= (config.max_in_flight / 2).max(1);
+        if due || much {
             self.committed_at = BootClock.now();
             // The committer ends after this.
             self.asked = self.committer.send(()).is_ok();
@@ -397,6 +401,7 @@ impl<'a> Client<'a> {
     }
 
     fn committed(&mut self, committed: Result<(), Error>) {
+        self.refused = committed.is_err();
         match committed {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Fenced => self.shared.fail(error),

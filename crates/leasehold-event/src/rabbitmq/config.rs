@@ -335,6 +335,16 @@ impl RabbitMqConfig {
                 "dead-letter would never be used: set retry then to dead-letter, or leave it out".to_owned(),
             );
         }
+        // The default exchange brings to the queue of that name.
+        if let Some(dead) = &self.dead_letter
+            && dead.exchange.is_empty()
+            && dead.routing_key == self.queue
+        {
+            return refuse(format!(
+                "dead-letter {:?} is the queue itself: what cannot be handled would come back for ever; give another queue",
+                self.queue
+            ));
+        }
         if self.retry.place == Place::Requeue && !self.order.allows_requeue() {
             return refuse(
                 "retry place requeue breaks the order that is asked for: use in-place, or order unordered"

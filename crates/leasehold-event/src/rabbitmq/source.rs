@@ -243,10 +243,11 @@ impl Source for Deliveries {
     }
 
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
+        let is_open = matches!(self.state, State::Open(_));
         if let Err(error) = self.tell(settlement).await {
             self.lease.check()?;
             self.lose(&error);
-        } else if settlement.decisions.iter().any(|decision| decision.lane == self.life) {
+        } else if is_open && settlement.decisions.iter().any(|decision| decision.lane == self.life) {
             self.backoff.reset();
         }
         Ok(())

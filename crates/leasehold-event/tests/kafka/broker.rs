@@ -5,11 +5,11 @@ use std::time::Duration;
 use leasehold_event::kafka::Kafka;
 use rdkafka::ClientConfig;
 use rdkafka::Message as _;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::OwnedMessage;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::common::PATIENCE;
@@ -47,6 +47,28 @@ impl Broker {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         let made = self.admin.create_topics(&[new], &AdminOptions::new()).await.unwrap();
         assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+
+    /// The topic has so many partitions from now on.
+    pub async fn grow(&self, partitions: usize) {
+        let grown = NewPartitions::new(&self.topic, partitions);
+        let made = self.admin.create_partitions(&[grown], &AdminOptions::new()).await.unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+        let known = || {
+            let topic = self.producer.client().fetch_metadata(Some(&self.topic), PATIENCE).unwrap();
+            topic.topics()[0].partitions().len()
+        };
+        // The producer is to know of them, too.
+        while known() < partitions {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What is before this offset is gone, as after the topic's retention.
+    pub async fn expire(&self, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(before)).unwrap();
+        self.admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
     }
 
     /// One that takes messages of some megabytes.

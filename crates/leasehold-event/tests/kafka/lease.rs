@@ -165,3 +165,32 @@ async fn where_the_latest_begins_is_committed_before_the_first_message() {
     assert_eq!(next(&mut saw).await.0, "between", "it came while nobody held the lease");
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_latest_nothing_is_passed_over_that_is_still_there() {
+    let (broker, cluster) = (Broker::new(1).await, Cluster::new());
+    let kafka = broker.consume().start(Start::Latest).order(Order::Ordered);
+    let (gate, mut saw) = Gate::new(1_000);
+    let a = cluster.node("a", gated(kafka.clone(), &gate)).await;
+    broker.until_committed(0, 0).await;
+    broker.put(0, "k", "0").await;
+    assert_eq!(next(&mut saw).await.0, "0");
+    a.shutdown().await;
+    // While nobody consumes, messages expire behind which the group is, and a partition is added.
+    for n in 1..=6 {
+        broker.put(0, "k", &n.to_string()).await;
+    }
+    broker.expire(0, 4).await;
+    let (gate, mut saw) = Gate::new(1_000);
+    let b = cluster.node("b", gated(kafka.clone(), &gate)).await;
+    for n in 4..=6 {
+        assert_eq!(next(&mut saw).await.0, n.to_string(), "the first that is still there");
+    }
+    b.shutdown().await;
+    broker.grow(2).await;
+    broker.put(1, "k", "in the new one").await;
+    let (gate, mut saw) = Gate::new(1_000);
+    let c = cluster.node("c", gated(kafka, &gate)).await;
+    assert_eq!(next(&mut saw).await.0, "in the new one");
+    c.shutdown().await;
+}
