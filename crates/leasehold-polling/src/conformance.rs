@@ -151,7 +151,8 @@ impl<P: Polled> Bed<P> {
 
     async fn start(&self, id: &str, endpoint: Endpoint) -> Node {
         let node = Node::builder(self.database.as_str()).cluster(self.cluster.as_str()).node_id(id);
-        let node = node.ttl(Duration::from_millis(1600)).drain_timeout(Duration::from_millis(200));
+        // Long enough that a busy machine does not look like death: holders leave politely, or are cut off.
+        let node = node.ttl(Duration::from_secs(5)).drain_timeout(Duration::from_secs(1));
         node.artifact(endpoint).start().await.unwrap()
     }
 

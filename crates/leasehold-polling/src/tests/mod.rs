@@ -41,7 +41,8 @@ pub(crate) async fn on_each<F: Future<Output = ()>>(test: impl Fn(Cluster) -> F)
 }
 
 pub(crate) async fn start(cluster: &Cluster, id: &str, artifact: impl Artifact) -> Node {
-    cluster.builder(id).artifact(artifact).start().await.unwrap()
+    // Long enough that a busy machine does not look like death.
+    cluster.builder(id).ttl(Duration::from_secs(5)).artifact(artifact).start().await.unwrap()
 }
 
 /// A handler that tells the texts it gets, with their attempts.
