@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::client::Access;
-use super::config::{KafkaConfig, Offsets, Start};
+use super::config::{KafkaConfig, Offsets, Protocol, Start};
 use super::shared::{Book, checkpoint};
 use crate::error::{Error, ErrorKind};
 
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     runtime: Handle,
     book: Mutex<Book>,
     events: UnboundedSender<Vec<Event>>,
+    /// The group is to assign partitions anew.
+    anew: AtomicBool,
     /// Nothing is committed any more.
     over: AtomicBool,
     /// Why the client is of no use any more.
@@ -44,8 +46,8 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: Arc<KafkaConfig>, lease: Lease, events: UnboundedSender<Vec<Event>>) -> Self {
         let (access, runtime) = (Access::from(&*config), Handle::current());
-        let (book, over, failed, committing, told, refused) = Default::default();
-        Self { config, access, lease, runtime, book, events, over, failed, committing, told, refused }
+        let (book, anew, over, failed, committing, told, refused) = Default::default();
+        Self { config, access, lease, runtime, book, events, anew, over, failed, committing, told, refused }
     }
 
     /// Nothing is committed any more.
@@ -155,7 +157,33 @@ impl Shared {
         Ok(Offset::Offset(end))
     }
 
+    /// Whether the group is to assign partitions anew.
+    pub(super) fn is_anew(&self) -> bool {
+        self.anew.load(Ordering::Acquire)
+    }
+
+    /// Whether the topics have partitions that this assignment lacks. A group gives a holder that comes back under the same
+    /// instance id what the last one had, without looking at what was added meanwhile; and to the client nothing is new.
+    fn lacks(&self, consumer: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> Result<bool, Error> {
+        let elements = list.elements();
+        for topic in self.config.topics.iter().filter(|topic| !topic.starts_with('^')) {
+            let metadata = consumer.fetch_metadata(Some(topic), self.patience());
+            let metadata = metadata.map_err(|error| self.explain("find partitions", &error))?;
+            let there: usize = metadata.topics().iter().map(|topic| topic.partitions().len()).sum();
+            if elements.iter().filter(|element| element.topic() == topic).count() < there {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn assigned(&self, consumer: &BaseConsumer<Callbacks>, list: &TopicPartitionList) -> Result<(), Error> {
+        // Once: others of the group may have them by right.
+        if self.config.protocol == Protocol::Classic && !self.is_anew() && self.lacks(consumer, list)? {
+            self.anew.store(true, Ordering::Release);
+            let text = "there are more partitions than when the group was last assigned: joining it anew";
+            return Err(Error::new(ErrorKind::Other, "assign partitions", text));
+        }
         let (in_database, latest) =
             (self.config.offsets == Offsets::InDatabase, self.config.start == Start::Latest);
         if (in_database || latest) && list.count() > 0 {

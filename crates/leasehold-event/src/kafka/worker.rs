@@ -156,8 +156,12 @@ fn consumer(
     let (config, lease) = (&shared.config, &shared.lease);
     lease.check().map_err(|lost| Error::new(ErrorKind::Fenced, OPERATION, lost.to_string()))?;
     let name = format!("leasehold-{}-{}", lease.artifact(), lease.token());
-    let settings = client::consumer(config, &name)
+    let mut settings = client::consumer(config, &name)
         .map_err(|error| Error::new(ErrorKind::Config, OPERATION, error.to_string()))?;
+    if shared.is_anew() {
+        // A member that comes back is given what it had, unless the group's strategy is another one.
+        settings.set("partition.assignment.strategy", "roundrobin,range");
+    }
     let made = settings.create_with_context(Callbacks(Arc::clone(shared)));
     let mut consumer: BaseConsumer<Callbacks> = made.map_err(|error| shared.explain(OPERATION, &error))?;
     let (waker, drowsy) = (commands.clone(), Arc::clone(drowsy));

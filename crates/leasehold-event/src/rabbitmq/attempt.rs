@@ -1,8 +1,8 @@
-//! A connection that is being made.
+//! A connection's socket, within our reach.
 //!
-//! The client makes it on a thread of its own, and goes on waiting for the broker when nobody waits for the client any more: a
-//! broker that accepts and says nothing would cost a thread and a socket with every attempt. Whoever gives up shuts the
-//! socket, and the thread ends.
+//! The client has a thread of its own for each connection, and goes on waiting for the broker when nobody wants the connection
+//! any more: for the handshake, and for an answer to its farewell. A broker that falls silent would cost a thread and a
+//! socket each time. Whoever gives up shuts the socket, and the thread ends.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -15,7 +15,7 @@ enum State {
     Over,
 }
 
-/// Dropped before it is [`made`](Attempt::made), it gives the connection up.
+/// Dropped, it gives the connection up, if there still is one.
 pub(super) struct Attempt(Socket);
 
 /// The same, for whoever opens the socket.
@@ -29,11 +29,6 @@ impl Attempt {
 
     pub(super) fn socket(&self) -> Socket {
         self.0.clone()
-    }
-
-    /// The connection is somebody's.
-    pub(super) fn made(self) {
-        *self.0.state() = State::Over;
     }
 }
 

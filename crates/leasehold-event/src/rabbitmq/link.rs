@@ -20,6 +20,20 @@ use crate::tls::{self, Tls};
 /// AMQP's code for an orderly end.
 const GOODBYE: u16 = 200;
 
+/// A connection. Dropped, it ends without a farewell.
+pub(crate) struct Link {
+    connection: Connection,
+    _socket: Attempt,
+}
+
+impl std::ops::Deref for Link {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
 /// How to reach a broker.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
@@ -33,7 +47,7 @@ pub(crate) struct Route {
 
 impl Route {
     /// Connects. `name` is shown on the broker's management page.
-    pub(crate) async fn connect(&self, name: &str) -> Result<Connection, Error> {
+    pub(crate) async fn connect(&self, name: &str) -> Result<Link, Error> {
         const OPERATION: &str = "connect";
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let tls = self.tls().map_err(|error| Error::new(ErrorKind::Config, OPERATION, error.to_string()))?;
@@ -59,12 +73,9 @@ impl Route {
             Ok(opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?)
         };
         let connecting = Connection::connector(uri, runtime, open, properties);
-        let connected = tokio::time::timeout(self.timeout, connecting).await;
-        if let Ok(Ok(_)) = &connected {
-            attempt.made();
-        }
-        match connected {
-            Ok(connected) => connected.map_err(|error| match error.kind() {
+        match tokio::time::timeout(self.timeout, connecting).await {
+            Ok(Ok(connection)) => Ok(Link { connection, _socket: attempt }),
+            Ok(Err(error)) => Err(match error.kind() {
                 // Some brokers end the connection without a word instead.
                 lapin::ErrorKind::ProtocolError(_) => Error::new(
                     ErrorKind::Refused,
@@ -183,32 +194,66 @@ mod tests {
             .count()
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_broker_that_accepts_and_says_nothing_costs_neither_thread_nor_socket() {
-        for scheme in ["amqp", "amqps"] {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let url = format!("{scheme}://{}/%2f", listener.local_addr().unwrap());
-            let route = Route {
-                artifact: "orders-in".to_owned(),
-                address: Address::read("orders-in", &Secret::literal(url)).unwrap(),
-                tls: None,
-                heartbeat: Duration::from_secs(1),
-                timeout: Duration::from_millis(50),
-            };
-            for _ in 0..5 {
-                let error = route.connect("test").await.unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-                let (mut stream, _) = listener.accept().await.unwrap();
-                // Until its end.
-                let _ = stream.read_to_end(&mut Vec::new()).await;
-            }
+    /// Both tests count the process's threads.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+    fn route(url: String) -> Route {
+        Route {
+            artifact: "orders-in".to_owned(),
+            address: Address::read("orders-in", &Secret::literal(url)).unwrap(),
+            tls: None,
+            heartbeat: Duration::from_secs(60),
+            timeout: Duration::from_millis(50),
         }
-        // The last thread tells nobody that it ends.
+    }
+
+    async fn until_no_thread_is_left() {
+        // They tell nobody that they end.
         let ended = async {
             while threads() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), ended).await.expect("all threads ended");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broker_that_accepts_and_says_nothing_costs_neither_thread_nor_socket() {
+        let _alone = ALONE.lock().await;
+        for scheme in ["amqp", "amqps"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let route = route(format!("{scheme}://{}/%2f", listener.local_addr().unwrap()));
+            for _ in 0..5 {
+                let error = route.connect("test").await.map(drop).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // Until its end.
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        }
+        until_no_thread_is_left().await;
+    }
+
+    #[cfg(feature = "test-rabbitmq")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broker_that_falls_silent_later_costs_none_either() {
+        use leasehold_testkit::proxy::{Fault, FaultProxy};
+        let _alone = ALONE.lock().await;
+        let url =
+            std::env::var("LEASEHOLD_TEST_RABBITMQ").expect("LEASEHOLD_TEST_RABBITMQ: see CONTRIBUTING.md");
+        let place = url.rsplit('@').next().unwrap().split('/').next().unwrap();
+        let proxy = FaultProxy::start(place.parse().unwrap()).await.unwrap();
+        let mut route = route(url.replace(place, &proxy.address().to_string()));
+        route.timeout = Duration::from_secs(10);
+        for farewell in [false, true] {
+            let link = route.connect("test").await.unwrap();
+            proxy.set(Fault::BlackHole);
+            if farewell {
+                close(&link, Duration::from_millis(50)).await;
+            }
+            drop(link);
+            until_no_thread_is_left().await;
+            proxy.set(Fault::None);
+        }
     }
 }

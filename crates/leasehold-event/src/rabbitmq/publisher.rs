@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use lapin::options::ConfirmSelectOptions;
 use lapin::types::AMQPValue;
-use lapin::{BasicProperties, Channel, Connection};
+use lapin::{BasicProperties, Channel};
 use leasehold_core::handler::{Handler, HandlerError};
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
@@ -18,7 +18,7 @@ use leasehold_core::secret::Secret;
 use super::address::Address;
 use super::config::DEFAULT_TIMEOUT;
 use super::convert::{self, Native};
-use super::link::Route;
+use super::link::{Link, Route};
 use super::publish::{publish, short};
 use crate::dead;
 use crate::error::{Error, ErrorKind};
@@ -29,7 +29,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// The connection that all publish by.
 struct Open {
-    _connection: Connection,
+    _connection: Link,
     channel: Channel,
 }
 

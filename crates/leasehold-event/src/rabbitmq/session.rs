@@ -10,11 +10,11 @@ use lapin::options::{
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, Consumer, ExchangeKind};
+use lapin::{Channel, Consumer, ExchangeKind};
 use leasehold_core::lease::Lease;
 
 use super::config::{Argument, Declare, Fence, QueueType, RabbitMqConfig};
-use super::link::{self, Route};
+use super::link::{self, Link, Route};
 use super::publish;
 use crate::error::{Error, ErrorKind};
 
@@ -24,7 +24,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// A connection that consumes.
 pub(super) struct Session {
     route: Arc<Route>,
-    connection: Connection,
+    connection: Link,
     channel: Channel,
     /// Publishes what is dead-lettered or put back, with confirms: an error there must not end the consumer's channel.
     publishing: Option<Channel>,

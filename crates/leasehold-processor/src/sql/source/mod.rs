@@ -41,7 +41,7 @@ const FAR_EVERY: Duration = Duration::from_secs(60);
 /// How often it deletes some of what was parked long ago.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
 /// The database's clock is known this well, in milliseconds.
-const CLOCK: i64 = 2000;
+const CLOCK: i64 = 500;
 const EXPIRED: &str = "expired before it was delivered";
 /// Pauses while the database does not answer.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
