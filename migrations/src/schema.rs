@@ -6,7 +6,7 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, Statement};
 
 use crate::dialect::dialect;
 use crate::error::MigrateError;
-use crate::steps::{INBOX, MESSAGES, TABLES};
+use crate::steps::{FILES, INBOX, MESSAGES, TABLES};
 
 /// The table of applied migrations.
 pub(crate) const VERSIONS: &str = "leasehold_migration";
@@ -135,6 +135,16 @@ pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[
                 ],
             ),
         ],
+    ),
+    (
+        FILES,
+        &[(
+            "leasehold_file",
+            &[
+                "cluster", "artifact", "file", "path", "tag", "size", "modified", "outcome", "reason",
+                "token", "at",
+            ],
+        )],
     ),
 ];
 

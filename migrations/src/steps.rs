@@ -8,6 +8,7 @@ use crate::dialect::unsupported;
 pub(crate) const TABLES: &str = "leasehold_0001_tables";
 pub(crate) const INBOX: &str = "leasehold_0002_inbox";
 pub(crate) const MESSAGES: &str = "leasehold_0003_messages";
+pub(crate) const FILES: &str = "leasehold_0004_files";
 
 /// One migration.
 #[derive(Clone, Copy)]
@@ -19,7 +20,7 @@ pub(crate) struct Step {
 }
 
 /// All of them, oldest first.
-pub(crate) const STEPS: [Step; 3] = [
+pub(crate) const STEPS: [Step; 4] = [
     Step {
         name: TABLES,
         postgres: include_str!("m0001_tables/postgres.sql"),
@@ -37,6 +38,12 @@ pub(crate) const STEPS: [Step; 3] = [
         postgres: include_str!("m0003_messages/postgres.sql"),
         mysql: include_str!("m0003_messages/mysql.sql"),
         sqlite: include_str!("m0003_messages/sqlite.sql"),
+    },
+    Step {
+        name: FILES,
+        postgres: include_str!("m0004_files/postgres.sql"),
+        mysql: include_str!("m0004_files/mysql.sql"),
+        sqlite: include_str!("m0004_files/sqlite.sql"),
     },
 ];
 

@@ -15,6 +15,7 @@ mod idle;
 mod line;
 mod mass_move;
 mod polite;
+mod polling;
 mod replica;
 mod replicas;
 mod servers;
@@ -48,6 +49,8 @@ enum Suite {
     Tasks,
     /// Messages appended to a store, and forwarded from it, against bare loops.
     Store,
+    /// Files, lines and rows that are polled, against bare loops; the holder is killed.
+    Polling,
     /// Consumers of the RabbitMQ at `--broker`; needs the feature `brokers`.
     Rabbitmq,
     /// Consumers of the Kafka at `--broker`; needs the feature `brokers`.
@@ -66,6 +69,7 @@ impl Suite {
             Self::Fences => "fences",
             Self::Tasks => "tasks",
             Self::Store => "store",
+            Self::Polling => "polling",
             Self::Rabbitmq => "rabbitmq",
             Self::Kafka => "kafka",
             Self::All => "all",
@@ -96,6 +100,15 @@ struct Options {
     /// How many messages `store` brings through.
     #[arg(long, default_value_t = 100_000)]
     messages: u32,
+    /// How many files `polling` takes.
+    #[arg(long, default_value_t = 100_000)]
+    files: u32,
+    /// How many rows.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u32,
+    /// The size of the file that `polling` reads by lines, in MiB.
+    #[arg(long, default_value_t = 2048)]
+    mebibytes: u64,
     /// How long `starved` goes on.
     #[arg(long, default_value_t = 300)]
     seconds: u64,
@@ -116,6 +129,9 @@ fn main() -> Result<()> {
     }
     if std::env::args().nth(1).as_deref() == Some("forwarder") {
         return store::forwarder();
+    }
+    if std::env::args().nth(1).as_deref() == Some("poller") {
+        return polling::poller();
     }
     #[cfg(feature = "brokers")]
     if std::env::args().nth(1).as_deref() == Some("consumer") {
@@ -139,6 +155,7 @@ async fn run(options: &Options) -> Result<()> {
         Suite::Fences,
         Suite::Tasks,
         Suite::Store,
+        Suite::Polling,
     ];
     let suites = if options.suite == Suite::All { all.to_vec() } else { vec![options.suite] };
     let mut reports = Vec::new();
@@ -151,6 +168,7 @@ async fn run(options: &Options) -> Result<()> {
             Suite::Starved => starved::measure(&server, options.seconds, &mut report).await,
             Suite::Tasks => tasks::measure(&server, &mut report).await,
             Suite::Store => store::measure(&server, options, &mut report).await,
+            Suite::Polling => polling::measure(&server, options, &mut report).await,
             #[cfg(feature = "brokers")]
             Suite::Rabbitmq | Suite::Kafka => consumers::measure(&server, options, &mut report).await,
             #[cfg(not(feature = "brokers"))]

@@ -21,7 +21,7 @@ use crate::protocol::action::Revocation;
 use crate::schedule_clock::ScheduleClock;
 use crate::status::Condition;
 use crate::store::audit::{self, AuditEvent};
-use crate::store::{LeaseKey, StoreError, Target, checkpoint, fence};
+use crate::store::{LeaseKey, StoreError, Target, checkpoint, commands, fence};
 use crate::transaction;
 
 /// That a run is asked to end.
@@ -236,6 +236,17 @@ impl Lease {
     /// them in the database.
     pub fn commands(&self) -> watch::Receiver<i64> {
         self.0.command.subscribe()
+    }
+
+    /// Takes the oldest command that waits for this artifact's holder away, fenced: its verb. What ends the run right after that
+    /// has taken the command with it, so this is for what a new holder does anyhow, as polling at once.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the lease is lost. Errors of the database.
+    pub async fn take_command(&self) -> Result<Option<String>, Error> {
+        let work = self.0.work.clone();
+        let key = self.0.key.clone();
+        self.transaction(&work, async |txn| Ok(commands::take(txn, &key).await?)).await
     }
 
     /// The clock of schedules: the database's wall clock, carried on the node's monotonic one.

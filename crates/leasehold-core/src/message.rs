@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use sea_orm::DatabaseTransaction;
 
@@ -23,18 +24,41 @@ pub enum MessageId {
     Unknown,
 }
 
-/// Where the next holder goes on when this message is done: a checkpoint of the artifact.
+/// How it is written that a message is done, by sources that do not number their messages.
+#[async_trait]
+pub trait Record: fmt::Debug + Send + Sync + 'static {
+    /// Writes it in `txn`, fenced.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when the lease is lost. Errors of the database.
+    async fn write(&self, lease: &Lease, txn: &DatabaseTransaction) -> Result<(), Error>;
+
+    /// Whether it is written: an attempt may have failed after its commit.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    async fn is_written(&self, lease: &Lease) -> Result<bool, Error>;
+}
+
+/// Where the next holder goes on when this message is done: a checkpoint of the artifact, or what its source says.
 #[derive(Debug)]
 pub struct Progress {
     key: Arc<str>,
     value: u64,
+    record: Option<Box<dyn Record>>,
     recorded: AtomicBool,
 }
 
 impl Progress {
     /// The checkpoint `key` with value `value`.
     pub fn new(key: Arc<str>, value: u64) -> Arc<Self> {
-        Arc::new(Self { key, value, recorded: AtomicBool::new(false) })
+        Arc::new(Self { key, value, record: None, recorded: AtomicBool::new(false) })
+    }
+
+    /// What is written by this. It has no [`key`](Progress::key), and the value 0.
+    pub fn by(record: impl Record) -> Arc<Self> {
+        let record: Option<Box<dyn Record>> = Some(Box::new(record));
+        Arc::new(Self { key: "".into(), value: 0, record, recorded: AtomicBool::new(false) })
     }
 
     /// The name of the checkpoint.
@@ -45,6 +69,17 @@ impl Progress {
     /// What is written there.
     pub fn value(&self) -> u64 {
         self.value
+    }
+
+    /// Whether it stands in the database: an attempt may have failed after its commit.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn is_written(&self, lease: &Lease) -> Result<bool, Error> {
+        match &self.record {
+            Some(record) => record.is_written(lease).await,
+            None => Ok(lease.load(&self.key).await?.is_some_and(|stored| stored == self.value.to_string())),
+        }
     }
 
     /// The message is handed over: whatever an earlier attempt has written may have been rolled back.
@@ -175,7 +210,10 @@ impl Message {
     /// [`Error::Lost`] when the lease is lost. Errors of the database.
     pub async fn record(&self, lease: &Lease, txn: &DatabaseTransaction) -> Result<(), Error> {
         let Some(progress) = &self.parts.progress else { return Ok(()) };
-        lease.checkpoint(txn, &progress.key, progress.value).await?;
+        match &progress.record {
+            Some(record) => record.write(lease, txn).await?,
+            None => lease.checkpoint(txn, &progress.key, progress.value).await?,
+        }
         progress.recorded.store(true, Ordering::Release);
         Ok(())
     }

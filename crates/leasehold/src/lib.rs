@@ -31,6 +31,7 @@
 //! | `mysql` | MariaDB 10.11 and newer, MySQL 8 |
 //! | `task` (default) | scheduled tasks |
 //! | `processor` | message stores, and processors that forward from them |
+//! | `polling-files`, `polling-http`, `polling-sql` | folders, URLs and queries that are polled; `polling` for all |
 //! | `rabbitmq` | consumers of RabbitMQ queues |
 //! | `kafka` | consumers of Kafka topics; `kafka-ssl` for TLS and SCRAM, by the system's OpenSSL |
 
@@ -47,6 +48,9 @@ pub mod protocol {
     pub use leasehold_core::protocol::{SessionId, Token};
 }
 
+/// Polling inbound endpoints: files, HTTP and SQL.
+#[cfg(any(feature = "polling-files", feature = "polling-http", feature = "polling-sql"))]
+pub use leasehold_polling as polling;
 /// Message stores and processors.
 #[cfg(feature = "processor")]
 pub use leasehold_processor as processor;
@@ -74,6 +78,14 @@ pub mod prelude {
     pub use leasehold_event::kafka::{Kafka, Offsets};
     #[cfg(feature = "rabbitmq")]
     pub use leasehold_event::rabbitmq::RabbitMq;
+    #[cfg(feature = "polling-files")]
+    pub use leasehold_polling::files::{After, Complete, Files, Records};
+    #[cfg(feature = "polling-http")]
+    pub use leasehold_polling::http::{Http, Pages};
+    #[cfg(feature = "polling-sql")]
+    pub use leasehold_polling::sql::{Column, Late, Sql, Watermark};
+    #[cfg(any(feature = "polling-files", feature = "polling-http", feature = "polling-sql"))]
+    pub use leasehold_polling::{Progress, Schedule};
     #[cfg(feature = "processor")]
     pub use leasehold_processor::{Forward, Outgoing, Processor, SqlStore};
     #[cfg(feature = "task")]

@@ -18,6 +18,8 @@ use crate::store::{self, ErrorKind, Link, StoreError, Target};
 
 /// The verb of the command that lets a scheduled task fire now.
 pub const FIRE: &str = "fire";
+/// The command that has a polling endpoint poll now.
+pub const POLL: &str = "poll";
 
 /// Steers a cluster. Clones steer the same one.
 #[derive(Clone, Debug)]
@@ -147,6 +149,14 @@ impl Control {
     /// As [`pause`](Control::pause).
     pub async fn fire_now(&self, artifact: &ArtifactName) -> Result<(), Error> {
         self.command(artifact, FIRE, "{}").await
+    }
+
+    /// Has a polling endpoint poll now, beside its schedule.
+    ///
+    /// # Errors
+    /// As [`pause`](Control::pause).
+    pub async fn poll_now(&self, artifact: &ArtifactName) -> Result<(), Error> {
+        self.command(artifact, POLL, "{}").await
     }
 
     /// Puts a command before an artifact's holder, whoever that is or will be. The artifact's kind knows the verbs.

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod checkpoint;
+pub(crate) mod commands;
 mod dialect;
 mod error;
 mod fence;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::bed::{Bed, node};
 
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "cluster",
     "node",
     "lease",
@@ -30,6 +30,7 @@ const TABLES: [&str; 16] = [
     "store",
     "message",
     "parked",
+    "file",
     "migration",
 ];
 
