@@ -29,9 +29,9 @@ pub(super) const RECENT: std::time::Duration = std::time::Duration::from_secs(60
 pub(super) enum Plan {
     /// The next page, without these keys.
     Page { after: StoredId, without: Vec<Arc<str>> },
-    /// What there is of a key that was skipped, up to where the scan is: also what was committed late, below where it was
-    /// skipped.
-    Key { key: Arc<str>, to: StoredId },
+    /// What there is of a key that was skipped, from here up to where the scan is; from the beginning, too, now and then:
+    /// below where it was skipped there may be what was committed late.
+    Key { key: Arc<str>, from: StoredId, to: StoredId },
     /// What has become due, up to this moment; of what has no key only, unless keys are of no account.
     Due { now: i64, keyed: bool },
     /// Which messages, due by now, there are between these ids, without these keys: some may have been committed late.
@@ -47,6 +47,8 @@ struct Skipped {
     from: StoredId,
     /// Nothing of it is due before.
     until: Option<i64>,
+    /// The round of looks for late commits in which it was last read from the beginning.
+    round: u64,
 }
 
 /// Whose order a message has.
@@ -75,6 +77,8 @@ pub(super) struct Scan {
     /// Where the scan was at these moments, the earliest first.
     passed: VecDeque<(Instant, StoredId)>,
     late_from: StoredId,
+    /// How often it has looked for late commits.
+    round: u64,
 }
 
 impl Scan {
@@ -90,6 +94,7 @@ impl Scan {
             due: None,
             passed: VecDeque::new(),
             late_from: i64::MIN,
+            round: 0,
         }
     }
 
@@ -101,8 +106,9 @@ impl Scan {
         };
         // The one that has waited longest: others are not to be passed over for ever.
         let oldest = self.skipped.iter().filter(free).min_by_key(|(_, skipped)| skipped.from);
-        if let Some((key, _)) = oldest {
-            return Plan::Key { key: Arc::clone(key), to: self.cursor };
+        if let Some((key, skipped)) = oldest {
+            let from = if skipped.round < self.round { i64::MIN } else { skipped.from };
+            return Plan::Key { key: Arc::clone(key), from, to: self.cursor };
         }
         if self.due.is_some_and(|due| due <= now) {
             return Plan::Due { now, keyed: self.ordering == Ordering::None };
@@ -136,6 +142,7 @@ impl Scan {
         }
         self.passed.push_back((now, self.cursor));
         let after = cut.unwrap_or(if far { i64::MIN } else { self.late_from });
+        self.round += 1;
         let to = if self.at_end { i64::MAX } else { self.cursor };
         Plan::Late { after, to, without: self.without(), now: wall }
     }
@@ -184,13 +191,14 @@ impl Scan {
                 }
                 self.at_end = !full;
             }
-            Plan::Key { key, to } => {
+            Plan::Key { key, to, .. } => {
+                let round = self.round;
                 let mut open =
-                    full.then_some(Skipped { from: last.map_or(*to, |last| last + 1), until: None });
+                    full.then_some(Skipped { from: last.map_or(*to, |last| last + 1), until: None, round });
                 self.skipped.remove(key);
                 for row in rows {
                     if row.due.is_some_and(|due| due > now) {
-                        open = Some(Skipped { from: row.id, until: row.due });
+                        open = Some(Skipped { from: row.id, until: row.due, round });
                         break;
                     }
                     if self.hold(&row) {
@@ -234,12 +242,13 @@ impl Scan {
             let held = self.per_key.get(key).copied().unwrap_or(0);
             if let Some(skipped) = self.skipped.get_mut(key) {
                 if row.id < skipped.from {
-                    *skipped = Skipped { from: row.id, until: later };
+                    *skipped = Skipped { from: row.id, until: later, ..*skipped };
                 }
                 return false;
             }
             if later.is_some() || held >= self.per_key_most() {
-                self.skipped.insert(Arc::clone(key), Skipped { from: row.id, until: later });
+                let skipped = Skipped { from: row.id, until: later, round: self.round };
+                self.skipped.insert(Arc::clone(key), skipped);
                 return false;
             }
         }
@@ -295,7 +304,8 @@ impl Scan {
 pub(super) fn limit(plan: &Plan) -> usize {
     match plan {
         // Beside those that are held.
-        Plan::Key { .. } => PER_KEY / 2 + PER_KEY,
+        Plan::Key { from: i64::MIN, .. } => PER_KEY / 2 + PER_KEY,
+        Plan::Key { .. } => PER_KEY / 2,
         Plan::Late { .. } => PAGE * 20,
         _ => PAGE,
     }

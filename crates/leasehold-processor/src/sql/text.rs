@@ -24,7 +24,7 @@ pub(super) struct Texts {
     pub(super) page: String,
     /// 1 store, 2 after this id, 3 limit, 4 up to this id, 5 without these keys.
     pub(super) page_without: String,
-    /// 1 store, 2 key, 3 up to this id, 4 limit.
+    /// 1 store, 2 key, 3 from this id, 4 up to this id, 5 limit.
     pub(super) key_page: String,
     /// 1 store, 2 milliseconds, 3 limit, 4 whether keys are of no account: what has become due and waits for no other.
     pub(super) due_page: String,
@@ -143,7 +143,7 @@ impl Texts {
             inserts: [const { [const { OnceLock::new() }; ROWS] }; 2],
             page: sql(&columns("id > ?2 order by id limit ?3")),
             page_without: sql(&columns(&format!("id > ?2 and id <= ?4 and {without} order by id limit ?3"))),
-            key_page: sql(&columns("order_key = ?2 and id <= ?3 order by id limit ?4")),
+            key_page: sql(&columns("order_key = ?2 and id >= ?3 and id <= ?4 order by id limit ?5")),
             due_page: sql(&columns("due <= ?2 and (?4 = 1 or order_key is null) order by due, id limit ?3")),
             next_due: sql(
                 "select min(due) as due from leasehold_message where store = ?1 and due > ?2 and (?3 = 1 or order_key is null)",

@@ -55,8 +55,8 @@ pub(super) async fn bring(
                 [store.value(), (*after).into(), most, beyond.unwrap_or(*after).into(), keys(without)];
             store.asked(&lease, "read", &texts.page_without, values).await?
         }
-        Plan::Key { key, to } => {
-            let values = [store.value(), key.as_ref().into(), (*to).into(), most];
+        Plan::Key { key, from, to } => {
+            let values = [store.value(), key.as_ref().into(), (*from).into(), (*to).into(), most];
             store.asked(&lease, "read a key", &texts.key_page, values).await?
         }
         Plan::Due { now, keyed } => {
