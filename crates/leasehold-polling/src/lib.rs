@@ -10,7 +10,7 @@
 //! | `http` (feature `http`) | a URL, page by page |
 //! | `sql` (feature `sql`) | a query with a watermark, or with a statement that marks what was claimed |
 //! | [`park`] | what parked items say of themselves |
-//! | [`conformance`] | what a poller must do, as a suite of tests (feature `conformance`) |
+//! | `conformance` | what a poller must do, as a suite of tests (feature `conformance`) |
 //!
 //! # What is promised
 //!
