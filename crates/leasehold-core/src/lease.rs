@@ -194,7 +194,8 @@ impl Lease {
         fence(txn, &self.0.key, self.remaining()).await.map_err(|error| self.explain(error))
     }
 
-    /// Writes progress in a transaction: under `key`, fenced, committed with it or not at all.
+    /// Writes progress in a transaction: under `key`, fenced, committed with it or not at all. From here on the lease cannot
+    /// move on until the transaction ends, so write it late: PostgreSQL ends a transaction that is silent for 10 s after it.
     ///
     /// # Errors
     /// [`Error::Lost`] when the lease is lost. Errors of the database.

@@ -15,12 +15,13 @@ use crate::store::json;
 const FENCE: &str = "select set_config('idle_in_transaction_session_timeout', $5, true) from leasehold_lease \
      where cluster = $1 and artifact = $2 and token = $3 and holder = $4 for share";
 
-const PUT: &str = "with f as (select 1 from leasehold_lease where cluster = $1 and artifact = $2 and token = $3 \
-     and holder = $4 for share), \
+/// It locks as the fence does, and earlier: a client that is stopped between this and its commit would keep the lease for ever.
+const PUT: &str = "with f as (select set_config('idle_in_transaction_session_timeout', '10s', true) as silence \
+     from leasehold_lease where cluster = $1 and artifact = $2 and token = $3 and holder = $4 for share), \
      i as (insert into leasehold_checkpoint (cluster, artifact, key, token, value) select $1, $2, $5, $3, $6 from f \
      on conflict (cluster, artifact, key) do update \
      set token = excluded.token, value = excluded.value, updated_at = now() returning 1) \
-     select (select count(*) from f) as held, (select count(*) from i) as written";
+     select (select count(silence) from f) as held, (select count(*) from i) as written";
 
 const GET: &str =
     "select token, value from leasehold_checkpoint where cluster = $1 and artifact = $2 and key = $3";
