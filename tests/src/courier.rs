@@ -1,7 +1,8 @@
 //! Replicas that forward messages to a file, as processes.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -35,6 +36,17 @@ pub struct Delivery {
     pub token: i64,
     /// Who delivered it.
     pub node: String,
+}
+
+impl Delivery {
+    /// Writes it at the end of the file, in one write: lines of several processes do not mix.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn append(&self, log: &Path) -> io::Result<()> {
+        let line = format!("{}\n", serde_json::to_string(self)?);
+        OpenOptions::new().create(true).append(true).open(log)?.write_all(line.as_bytes())
+    }
 }
 
 /// Messages `from..to`, spread over keys, with ids of their own.

@@ -3,6 +3,18 @@
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
+use tempfile::TempDir;
+
+/// A file of a suite's own, as a URL; it goes with the folder.
+///
+/// # Panics
+/// When there can be no folder.
+#[allow(clippy::expect_used, reason = "a harness")]
+pub fn database() -> (TempDir, String) {
+    let folder = TempDir::new().expect("a folder");
+    let url = format!("sqlite://{}/suite.db?mode=rwc", folder.path().display());
+    (folder, url)
+}
 
 /// Whether nobody holds the write lock of this file. A replica that was stopped in the middle of a commit does, and the
 /// others wait for it: G1 holds, G3 cannot.

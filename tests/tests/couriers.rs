@@ -109,13 +109,9 @@ async fn freeze(database: &str) {
 }
 
 mod sqlite {
-    use super::*;
+    use leasehold_tests::sqlite::database;
 
-    fn database() -> (TempDir, String) {
-        let folder = TempDir::new().unwrap();
-        let url = format!("sqlite://{}/suite.db?mode=rwc", folder.path().display());
-        (folder, url)
-    }
+    use super::*;
 
     #[tokio::test]
     async fn killed_under_load() {

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::Serialize;
 use uuid::Uuid;
 
+use crate::error::Chain;
 use crate::lease::Lease;
 use crate::name::{ArtifactKind, ArtifactName};
 use crate::protocol::placement::Placement;
@@ -52,6 +54,12 @@ pub trait Artifact: Send + Sync + 'static {
     async fn run(&self, lease: Lease) -> Result<(), ArtifactError>;
 }
 
+/// The fingerprint of a configuration: the same for the same one, on whichever node.
+pub fn fingerprint(config: &impl Serialize) -> Uuid {
+    // A configuration of texts and numbers has a JSON form; without one all would look alike, which is harmless.
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, &serde_json::to_vec(config).unwrap_or_default())
+}
+
 /// Why a run failed. Made by `?` from any error, so it is not itself an [`std::error::Error`].
 pub struct ArtifactError(Box<dyn std::error::Error + Send + Sync>);
 
@@ -70,13 +78,7 @@ impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for ArtifactErro
 
 impl fmt::Display for ArtifactError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
+        fmt::Display::fmt(&Chain(&*self.0), f)
     }
 }
 

@@ -51,7 +51,11 @@ impl Cron {
         let cron = read(text)?;
         match cron.find_next_occurrence(&DateTime::<Utc>::UNIX_EPOCH, true) {
             Ok(_) => {
-                let fixed = fixed(text).iter().map(|text| read(text)).collect::<Result<_, _>>()?;
+                let fixed = fixed(text)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|text| read(text))
+                    .collect::<Result<_, _>>()?;
                 Ok(Self { cron: Box::new(cron), fixed, zone })
             }
             Err(_) => Err(format!(
@@ -112,11 +116,7 @@ const DAY: i64 = 86_400_000;
 /// The expression with one time of the day each, where it lists several: `0 30 1,13 * * *` are two fixed times, and where the
 /// clock changes each fires once, as if it stood alone. What has a star or a step is a rhythm, which follows the hours that
 /// there are.
-fn fixed(text: &str) -> Vec<String> {
-    each_time(text).unwrap_or_default()
-}
-
-fn each_time(text: &str) -> Option<Vec<String>> {
+fn fixed(text: &str) -> Option<Vec<String>> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let (times, days) = fields.split_at_checked(3)?;
     if !times.iter().any(|field| field.contains([',', '-'])) {

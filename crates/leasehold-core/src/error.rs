@@ -1,5 +1,6 @@
 //! What can go wrong for whoever uses a node.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::name::{ArtifactName, ClusterName, NameError};
@@ -87,4 +88,20 @@ pub struct LeaseLost {
     pub artifact: ArtifactName,
     /// Why, as far as this node knows.
     pub why: Option<Revocation>,
+}
+
+/// An error with its causes, for people.
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
 }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::lease::Lease;
 use crate::message::Message;
 use crate::name::ArtifactName;
-use crate::store::{ErrorKind, StoreError, statement};
+use crate::store::{ErrorKind, StoreError, marker, statement};
 
 /// How long ids are remembered unless set: longer than brokers and people take to send something again.
 pub const DEFAULT_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -108,7 +108,7 @@ struct Texts {
 
 /// The statements, with numbered parameters as [`statement`] takes them.
 fn texts(backend: DbBackend) -> Texts {
-    let p = if backend == DbBackend::Postgres { '$' } else { '?' };
+    let p = marker(backend);
     let verb = if backend == DbBackend::MySql { "insert ignore" } else { "insert" };
     let mut note =
         format!("{verb} into leasehold_inbox (cluster, inbox, id, token) values ({p}1, {p}2, {p}3, {p}4)");

@@ -9,6 +9,7 @@
 //! | [`lead`] | an async function that runs on one replica |
 //! | [`message`], [`handler`] | one message and what is done with it, for all plugins that handle messages |
 //! | [`dispatch`] | brings messages to handlers: order, retries, drain, acknowledgement |
+//! | [`dead`] | what is written beside a message that could not be handled |
 //! | [`inbox`] | each message takes effect once, by its id |
 //! | [`secret`], [`duration`], [`backoff`] | what configurations are made of; growing pauses |
 //! | [`panic`](mod@panic) | what a panic says |
@@ -28,6 +29,7 @@ pub mod clock;
 mod common;
 pub mod control;
 pub mod cron;
+pub mod dead;
 pub mod dispatch;
 pub mod duration;
 pub mod error;

@@ -12,7 +12,7 @@ use leasehold_core::bytes::Bytes;
 use leasehold_core::dispatch::{
     self, Action, Event, Fetched, LaneId, Order, RetryPolicy, Settings, Settlement, Source, Then,
 };
-use leasehold_core::handler::{HandlerError, SharedHandler};
+use leasehold_core::handler::{Handler, HandlerError, SharedHandler};
 use leasehold_core::lease::Lease;
 use leasehold_core::message::{Message, MessageId, Parts};
 use leasehold_core::name::{ArtifactKind, ArtifactName};
@@ -176,6 +176,24 @@ fn quick() -> RetryPolicy {
     RetryPolicy { backoff: millisecond, max_backoff: millisecond, ..RetryPolicy::default() }
 }
 
+/// A handler that tells of each message, and then waits for a permit.
+fn gated<T: Send + Sync + 'static>(
+    tell: impl Fn(&Message) -> T + Copy + Send + Sync + 'static,
+) -> (impl Handler, mpsc::UnboundedReceiver<T>, Arc<Semaphore>) {
+    let (begun, begins) = mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let open = Arc::clone(&gate);
+    let handler = move |message: Message, _: Lease| {
+        let (begun, gate) = (begun.clone(), Arc::clone(&gate));
+        async move {
+            begun.send(tell(&message))?;
+            gate.acquire().await?.forget();
+            Ok(())
+        }
+    };
+    (handler, begins, open)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_are_acknowledged_in_order_after_they_were_handled_and_panics_are_tried_again() {
     let attempts = Arc::new(Mutex::new(Vec::new()));
@@ -211,17 +229,7 @@ async fn messages_are_acknowledged_in_order_after_they_were_handled_and_panics_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_polite_stop_finishes_what_is_in_flight_and_hands_nothing_over() {
-    let (begun, mut begins) = mpsc::unbounded_channel();
-    let gate = Arc::new(Semaphore::new(0));
-    let open = Arc::clone(&gate);
-    let handler = move |message: Message, _: Lease| {
-        let (begun, gate) = (begun.clone(), Arc::clone(&gate));
-        async move {
-            begun.send(message.id().into_owned())?;
-            gate.acquire().await?.forget();
-            Ok(())
-        }
-    };
+    let (handler, mut begins, open) = gated(|message| message.id().into_owned());
     let (node, queue, _folder) = consume(Order::PerKey(2), quick(), Arc::new(handler)).await;
     for (position, key) in [(1, "a"), (2, "a"), (3, "b"), (4, "c")] {
         queue.put(0, position, key, 1);
@@ -260,17 +268,7 @@ async fn what_fails_for_good_goes_to_the_dead_letters_with_its_attempts_and_the_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_that_is_lost_is_not_acknowledged_and_its_key_waits_for_what_is_in_flight() {
-    let (begun, mut begins) = mpsc::unbounded_channel();
-    let gate = Arc::new(Semaphore::new(0));
-    let open = Arc::clone(&gate);
-    let handler = move |message: Message, _: Lease| {
-        let (begun, gate) = (begun.clone(), Arc::clone(&gate));
-        async move {
-            begun.send((message.position(), message.attempt()))?;
-            gate.acquire().await?.forget();
-            Ok(())
-        }
-    };
+    let (handler, mut begins, open) = gated(|message| (message.position(), message.attempt()));
     let (node, queue, _folder) = consume(Order::PerKey(4), quick(), Arc::new(handler)).await;
     queue.put(0, 1, "a", 1);
     assert_eq!(begins.recv().await.unwrap(), (1, 1));
@@ -289,17 +287,7 @@ async fn a_lane_that_is_lost_is_not_acknowledged_and_its_key_waits_for_what_is_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_is_lost_though_there_is_room_for_no_message() {
-    let (begun, mut begins) = mpsc::unbounded_channel();
-    let gate = Arc::new(Semaphore::new(0));
-    let open = Arc::clone(&gate);
-    let handler = move |message: Message, _: Lease| {
-        let (begun, gate) = (begun.clone(), Arc::clone(&gate));
-        async move {
-            begun.send(message.position())?;
-            gate.acquire().await?.forget();
-            Ok(())
-        }
-    };
+    let (handler, mut begins, open) = gated(|message| message.position());
     let (node, queue, _folder) = consume(Order::PerKey(4), quick(), Arc::new(handler)).await;
     // As many as are kept.
     for position in 1..=10 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use leasehold_core::Error;
-use leasehold_core::artifact::{Artifact, ArtifactError};
+use leasehold_core::artifact::{self, Artifact, ArtifactError};
 use leasehold_core::dispatch::{self, Settings};
 use leasehold_core::handler::{Handler, SharedHandler};
 use leasehold_core::lease::Lease;
@@ -70,10 +70,8 @@ impl Endpoint {
         poller: Result<Arc<dyn Poller>, String>,
         handler: impl Handler,
     ) -> Result<Self, Error> {
-        // Serializing these types cannot fail.
-        let rest = serde_json::to_vec(rest).unwrap_or_default();
         Ok(Self {
-            fingerprint: Uuid::new_v5(&Uuid::NAMESPACE_OID, &rest),
+            fingerprint: artifact::fingerprint(rest),
             config,
             kind: ArtifactKind::new("polling")?,
             poller,

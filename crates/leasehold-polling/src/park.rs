@@ -5,22 +5,13 @@ use std::time::Duration;
 use leasehold_core::LeaseLost;
 use leasehold_core::backoff::Backoff;
 use leasehold_core::bytes::Bytes;
+use leasehold_core::dead::Why;
+pub use leasehold_core::dead::{ARTIFACT, ATTEMPTS, REASON, SOURCE};
 use leasehold_core::handler::SharedHandler;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::{Message, MessageId, Parts};
 use leasehold_core::status::Condition;
 
-/// What the handler said, in the headers of what is parked.
-pub const REASON: &str = "x-leasehold-reason";
-/// How often it was handed over.
-pub const ATTEMPTS: &str = "x-leasehold-attempts";
-/// Where it was found.
-pub const SOURCE: &str = "x-leasehold-source";
-/// The artifact that found it.
-pub const ARTIFACT: &str = "x-leasehold-artifact";
-
-/// The longest reason that is sent along, in bytes: a header is no place for a stack trace.
-const MAX_REASON: usize = 2_000;
 /// The pauses between attempts to park.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -48,15 +39,9 @@ pub(crate) async fn park(
 
 fn told(message: &Message, lease: &Lease, attempts: u32, reason: &str) -> Message {
     let parts = message.parts();
-    let header = |name: &str, value: String| (name.into(), Bytes::from(value));
-    let mut headers = parts.headers.clone();
-    let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
-    headers.extend([
-        header(REASON, reason.to_owned()),
-        header(ATTEMPTS, attempts.to_string()),
-        header(SOURCE, message.source().to_owned()),
-        header(ARTIFACT, lease.artifact().to_string()),
-    ]);
+    let why = Why { lease, attempts, reason, source: message.source() };
+    let more = why.headers().map(|(name, value)| (name.into(), Bytes::from(value)));
+    let headers = parts.headers.iter().cloned().chain(more).collect();
     let parts = Parts {
         id: MessageId::Text(message.id().into()),
         key: parts.key.clone(),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use leasehold_core::backoff::Backoff;
 use leasehold_core::clock::Instant;
-use leasehold_core::cron::Cron;
+use leasehold_core::cron::{self, Cron};
 use leasehold_core::duration;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The pause unless set: a folder or a table bears it, and people hardly wait.
 pub const DEFAULT_EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub enum Schedule {
         /// Second, minute, hour, day of month, month, day of week.
         at: String,
         /// The time zone; UTC unless set.
-        #[serde(default = "utc")]
+        #[serde(default = "utc", deserialize_with = "zone")]
         zone: Tz,
     },
     /// `fast` after a poll that found something; the pause doubles while nothing comes, up to `slow`.
@@ -50,6 +50,10 @@ pub enum Schedule {
 
 fn utc() -> Tz {
     Tz::UTC
+}
+
+fn zone<'de, D: Deserializer<'de>>(from: D) -> Result<Tz, D::Error> {
+    Ok(cron::zone(from)?.unwrap_or(Tz::UTC))
 }
 
 impl Default for Schedule {

@@ -315,8 +315,7 @@ impl ProcessorConfig {
 
     /// Tells this configuration from another one.
     pub(crate) fn fingerprint(&self) -> Uuid {
-        // Serializing these types cannot fail.
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, &serde_json::to_vec(self).unwrap_or_default())
+        leasehold_core::artifact::fingerprint(self)
     }
 }
 

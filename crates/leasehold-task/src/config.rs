@@ -266,8 +266,7 @@ impl TaskConfig {
 
     /// The same for the same configuration, on whichever node.
     pub(crate) fn fingerprint(&self) -> Uuid {
-        // A configuration of text and numbers has a JSON form; without one all would look alike, which is harmless.
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, serde_json::to_string(self).unwrap_or_default().as_bytes())
+        leasehold_core::artifact::fingerprint(self)
     }
 }
 

@@ -1,7 +1,5 @@
 //! A replica that forwards messages to a file: one line each. One message it does not survive.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::time::Duration;
 
 use leasehold::prelude::*;
@@ -42,9 +40,7 @@ async fn deliver(log: String, node: String, message: Message, lease: Lease) -> R
         token: lease.token().0,
         node,
     };
-    let line = format!("{}\n", serde_json::to_string(&delivery)?);
-    // One write at the end of the file: lines of several processes do not mix.
-    OpenOptions::new().create(true).append(true).open(log)?.write_all(line.as_bytes())?;
+    delivery.append(log.as_ref())?;
     tokio::time::sleep(Duration::from_millis(1)).await;
     Ok(())
 }

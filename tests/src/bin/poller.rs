@@ -1,7 +1,5 @@
 //! A replica that polls a folder beside its log, and books each line in a table, or writes it to the log.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,9 +64,7 @@ async fn note(log: &Path, node: String, message: &Message, lease: &Lease) -> Res
         token: lease.token().0,
         node,
     };
-    let line = format!("{}\n", serde_json::to_string(&delivery)?);
-    // One write at the end of the file: lines of several processes do not mix.
-    OpenOptions::new().create(true).append(true).open(log)?.write_all(line.as_bytes())?;
+    delivery.append(log)?;
     tokio::time::sleep(Duration::from_millis(1)).await;
     Ok(())
 }

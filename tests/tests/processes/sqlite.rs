@@ -2,15 +2,9 @@
 
 use std::time::Duration;
 
-use tempfile::TempDir;
+use leasehold_tests::sqlite::database;
 
 use super::TTL;
-
-fn database() -> (TempDir, String) {
-    let folder = TempDir::new().unwrap();
-    let url = format!("sqlite://{}/suite.db?mode=rwc", folder.path().display());
-    (folder, url)
-}
 
 #[tokio::test]
 async fn crash() {

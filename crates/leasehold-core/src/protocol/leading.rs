@@ -193,16 +193,15 @@ impl Leading {
                     Some(Request::Grant { rows, .. }) => rows.len() as u64,
                     _ => 0,
                 };
-                // As complete_pass does.
-                self.pass += i64::from(self.failed.is_none());
+                let is_written = queue.is_empty();
+                if is_written {
+                    self.step = Step::Idle;
+                }
+                self.complete_pass();
                 if rows < expected {
                     self.again = Some(io.now + io.config.timings.watch);
                 }
-                if queue.is_empty() {
-                    self.step = Step::Idle;
-                    return true;
-                }
-                false
+                is_written
             }
             _ => {
                 self.retry(io);

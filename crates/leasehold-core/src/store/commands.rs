@@ -1,16 +1,16 @@
 //! Commands that wait for an artifact's holder, taken away one by one.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Value};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, Value};
 
 use super::error::StoreError;
 use super::fence::LeaseKey;
-use super::{rows, statement};
+use super::{marker, rows, statement};
 
 /// Deletes the oldest command of this artifact in `txn`, which is to be fenced: its verb.
 pub(crate) async fn take(txn: &DatabaseTransaction, key: &LeaseKey) -> Result<Option<String>, StoreError> {
     const OPERATION: &str = "take a command";
     let backend = txn.get_database_backend();
-    let p = if backend == DbBackend::Postgres { '$' } else { '?' };
+    let p = marker(backend);
     let failed = |error| StoreError::database(backend, OPERATION, error);
     let oldest = format!(
         "select id, verb from leasehold_command where cluster = {p}1 and artifact = {p}2 order by id limit 1"

@@ -32,5 +32,5 @@ pub use leasehold_migration::{MigrateError, SchemaState, script_after as schema_
 pub use link::Link;
 #[cfg(feature = "postgres")]
 pub use listen::Listener;
-pub use statement::statement;
+pub use statement::{marker, statement};
 pub use target::Target;

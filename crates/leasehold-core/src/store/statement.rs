@@ -2,6 +2,11 @@
 
 use sea_orm::{DbBackend, Statement, Value};
 
+/// What stands before the number of a parameter in a text for [`statement`].
+pub fn marker(backend: DbBackend) -> char {
+    if backend == DbBackend::Postgres { '$' } else { '?' }
+}
+
 /// A statement of text and values. On SQLite, MariaDB and MySQL `?3` stands for the third value, wherever and however often;
 /// on PostgreSQL that is `$3`. A text has no question mark of its own.
 pub fn statement(backend: DbBackend, text: &str, values: impl IntoIterator<Item = Value>) -> Statement {

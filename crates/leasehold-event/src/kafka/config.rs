@@ -326,6 +326,6 @@ impl KafkaConfig {
 
     /// The same for the same configuration, on whichever node. A secret is no part of it.
     pub(crate) fn fingerprint(&self) -> Uuid {
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, serde_json::to_string(self).unwrap_or_default().as_bytes())
+        leasehold_core::artifact::fingerprint(self)
     }
 }

@@ -40,9 +40,8 @@ impl Handler for Once {
     async fn handle(&self, message: Message, lease: Lease) -> Result<(), HandlerError> {
         let progress = message.parts().progress.as_ref();
         if let Some(progress) = progress.filter(|progress| self.again(progress.key(), progress.value())) {
-            let stored = lease.load(progress.key()).await?;
             // Not beyond: a topic that was made anew begins below what is stored.
-            if stored.is_some_and(|stored| stored == progress.value().to_string()) {
+            if progress.is_written(&lease).await? {
                 return Ok(());
             }
         }

@@ -85,7 +85,7 @@ impl Topics {
         loop {
             self.lease.check()?;
             let why = dead::Why { lease: &self.lease, attempts, reason, source: &source };
-            let headers = convert::headers(&decision.item, why.headers());
+            let headers = convert::headers(&decision.item, dead::headers(&why));
             let sent = match self.dead_letters() {
                 Ok(producer) => producer.send(&topic, &decision.item, headers).await,
                 Err(error) => Err(error),

@@ -119,7 +119,7 @@ impl Deliveries {
                 };
                 let why = dead::Why { lease: &self.lease, attempts: *attempts, reason, source: &self.queue };
                 let mut more: Vec<(&'static str, AMQPValue)> = Vec::new();
-                for (name, value) in why.headers() {
+                for (name, value) in dead::headers(&why) {
                     more.push((name, AMQPValue::LongString(value.into())));
                 }
                 more.push((dead::EXCHANGE, AMQPValue::LongString(native.exchange.as_str().into())));

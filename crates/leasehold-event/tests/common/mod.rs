@@ -8,7 +8,7 @@ use leasehold_core::handler::HandlerError;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_core::node::{Node, NodeBuilder};
-use leasehold_core::status::{Condition, Status};
+pub use leasehold_testkit::condition::{impaired, shown as condition};
 use tokio::sync::{Semaphore, mpsc};
 
 /// Only a hang takes longer.
@@ -70,25 +70,5 @@ impl Gate {
         self.leases.lock().unwrap().push(lease);
         self.permits.acquire().await?.forget();
         Ok(())
-    }
-}
-
-/// Waits until the only artifact of a node shows this.
-pub async fn condition(node: &Node, mut wanted: impl FnMut(&Condition) -> bool) -> Condition {
-    let mut status = node.status();
-    let of = |status: &Status| status.running.values().next().and_then(|running| running.condition.clone());
-    let shown = status.wait_for(|status| of(status).is_some_and(|condition| wanted(&condition)));
-    let shown = tokio::time::timeout(PATIENCE, shown).await;
-    match shown {
-        Ok(status) => of(&status.unwrap()).unwrap(),
-        Err(_) => panic!("not shown; but {:?}", node.status().borrow()),
-    }
-}
-
-/// Its text, if it cannot work.
-pub fn impaired(condition: &Condition) -> &str {
-    match condition {
-        Condition::Impaired(text) => text,
-        _ => "",
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use leasehold_core::Error as CoreError;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::{Progress, Record};
-use leasehold_core::store::{StoreError, statement};
+use leasehold_core::store::{StoreError, marker, statement};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, Value};
 use uuid::Uuid;
 
@@ -80,10 +80,6 @@ impl Record for InLedger {
         let tag = rows.first().and_then(|row| row.try_get::<String>("", "tag").ok());
         Ok(tag.as_deref() == Some(&*self.0.tag))
     }
-}
-
-fn marker(backend: DbBackend) -> char {
-    if backend == DbBackend::Postgres { '$' } else { '?' }
 }
 
 fn scope(lease: &Lease) -> [Value; 2] {

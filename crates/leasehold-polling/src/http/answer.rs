@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use leasehold_core::bytes::{Bytes, BytesMut};
+use leasehold_core::error::Chain;
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Client, Response, StatusCode, Url};
 
@@ -63,7 +64,7 @@ pub(super) async fn get(
         }
     }
     // Errors of the client name the URL, which may hold a secret.
-    let failed = |error: reqwest::Error| Error::unreachable(place, chain(&error.without_url()));
+    let failed = |error: reqwest::Error| Error::unreachable(place, Chain(&error.without_url()).to_string());
     let mut response = request.send().await.map_err(failed)?;
     let status = response.status();
     if matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
@@ -188,16 +189,6 @@ fn charset(content_type: &str) -> Option<String> {
     let mut parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
     let (_, value) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))?;
     Some(value.trim().trim_matches('"').to_owned())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

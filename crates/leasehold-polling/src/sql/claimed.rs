@@ -12,7 +12,7 @@ use leasehold_core::message::{MessageId, Progress, Record};
 use leasehold_core::store::{ErrorKind, StoreError};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, TransactionTrait};
 
-use super::config::{Claim, Late, SqlConfig};
+use super::config::{Claim, SqlConfig};
 use super::marked::{Asked, Columns, made};
 use super::text::{Dialect, MARK, Mark, Page, Place, lookup, mark};
 use crate::error::Error;
@@ -181,16 +181,7 @@ impl Poller for Claimed {
             state.leaving.clear();
             state.after.clone().map(|mark| Place { mark, tie: None })
         };
-        let page = Page {
-            dialect: self.asked.dialect,
-            query: &self.config.query,
-            mark: &self.claim.id,
-            tie: None,
-            late: &Late::Never,
-            body: self.config.body.as_deref(),
-            columns: &columns,
-            key: self.config.key.as_deref(),
-        };
+        let page = Page::of(&self.config, self.asked.dialect, &columns, &self.claim.id);
         lease.check()?;
         let rows = self.asked.rows(page.statement(after.as_ref(), room)).await?;
         let source: Arc<str> = self.place().into();

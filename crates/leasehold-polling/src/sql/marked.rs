@@ -133,14 +133,9 @@ impl Poller for Marked {
             return Ok(Batch::default());
         };
         let page = Page {
-            dialect: self.asked.dialect,
-            query: &self.config.query,
-            mark: &self.watermark.mark,
             tie: self.watermark.tie.as_ref(),
             late: &self.watermark.late,
-            body: self.config.body.as_deref(),
-            columns: &columns,
-            key: self.config.key.as_deref(),
+            ..Page::of(&self.config, self.asked.dialect, &columns, &self.watermark.mark)
         };
         lease.check()?;
         let rows = self.asked.rows(page.statement(after.as_ref(), room)).await?;

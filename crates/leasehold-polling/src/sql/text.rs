@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sea_orm::{DbBackend, QueryResult, Statement, Value};
 
-use super::config::{Column, Kind, Late};
+use super::config::{Column, Kind, Late, SqlConfig};
 use crate::poller::Cursor;
 
 /// Columns of a poll, by their number: the key is the last.
@@ -18,10 +18,6 @@ pub(super) const TIE: usize = 2;
 pub(super) struct Dialect(pub(super) DbBackend);
 
 impl Dialect {
-    fn p(self) -> char {
-        if self.0 == DbBackend::Postgres { '$' } else { '?' }
-    }
-
     pub(super) fn quoted(self, name: &str) -> String {
         match self.0 {
             DbBackend::MySql => format!("`{}`", name.replace('`', "``")),
@@ -48,7 +44,7 @@ impl Dialect {
 
     /// The parameter of this number as such a value.
     fn parameter(self, kind: Kind, n: usize) -> String {
-        let p = format!("{}{n}", self.p());
+        let p = format!("{}{n}", leasehold_core::store::marker(self.0));
         match (self.0, kind) {
             (DbBackend::Postgres, Kind::Timestamp) => format!("cast(cast({p} as text) as timestamptz)"),
             (DbBackend::Postgres, Kind::Uuid) => format!("cast(cast({p} as text) as uuid)"),
@@ -107,7 +103,18 @@ pub(super) struct Page<'a> {
     pub(super) key: Option<&'a str>,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    /// By `mark` alone, and nothing is late.
+    pub(super) fn of(
+        config: &'a SqlConfig,
+        dialect: Dialect,
+        columns: &'a [String],
+        mark: &'a Column,
+    ) -> Self {
+        let (body, key) = (config.body.as_deref(), config.key.as_deref());
+        Self { dialect, query: &config.query, mark, tie: None, late: &Late::Never, body, columns, key }
+    }
+
     /// The rows after this one, at most `room`.
     pub(super) fn statement(&self, after: Option<&Place>, room: usize) -> Statement {
         let dialect = self.dialect;

@@ -15,8 +15,8 @@ use leasehold_core::handler::HandlerError;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_core::node::Node;
-use leasehold_core::status::{Condition, Status};
 use leasehold_testkit::cluster::Cluster;
+pub(crate) use leasehold_testkit::condition::{impaired, shown as condition};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 /// Only a hang takes longer.
@@ -53,26 +53,6 @@ pub(crate) fn teller(
         let told = message.text().map(|text| tell.send((text.to_owned(), message.attempt())));
         // A test that has ended listens no more.
         std::future::ready(told.map(drop).map_err(HandlerError::from))
-    }
-}
-
-/// Waits until the only artifact of a node shows this.
-pub(crate) async fn condition(node: &Node, wanted: impl Fn(&Condition) -> bool) -> Condition {
-    let mut status = node.status();
-    let of = |status: &Status| status.running.values().next().and_then(|running| running.condition.clone());
-    let shown = status.wait_for(|status| of(status).is_some_and(|condition| wanted(&condition)));
-    let shown = tokio::time::timeout(PATIENCE, shown).await;
-    match shown {
-        Ok(status) => of(&status.unwrap()).unwrap(),
-        Err(_) => panic!("not shown; but {:?}", node.status().borrow()),
-    }
-}
-
-/// The text of what is impaired.
-pub(crate) fn impaired(condition: &Condition) -> &str {
-    match condition {
-        Condition::Impaired(text) => text,
-        _ => "",
     }
 }
 

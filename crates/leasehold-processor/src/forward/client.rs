@@ -1,6 +1,7 @@
 //! The HTTP client.
 
 use leasehold_core::bytes::{Bytes, BytesMut};
+use leasehold_core::error::Chain;
 use reqwest::{Certificate, Client, Identity, Proxy, Request, Response};
 
 use super::answer::{Answer, Outcome};
@@ -55,7 +56,7 @@ fn read(what: &str, file: &std::path::Path) -> Result<Vec<u8>, String> {
 /// Sends a request, and reads the answer up to `most` bytes.
 pub(super) async fn send(client: &Client, request: Request, most: usize) -> Outcome {
     // Errors of the client name the URL, which may hold what a message has.
-    let text = |error: reqwest::Error| chain(&error.without_url());
+    let text = |error: reqwest::Error| Chain(&error.without_url()).to_string();
     match client.execute(request).await {
         Err(error) if error.is_connect() => Outcome::Unreachable(text(error)),
         Err(error) => Outcome::Broken(text(error)),
@@ -81,14 +82,4 @@ async fn answer(mut response: Response, most: usize) -> Result<Answer, reqwest::
         body.extend_from_slice(&chunk);
     }
     Ok(Answer { status, headers, body: Bytes::from(body), is_cut })
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
