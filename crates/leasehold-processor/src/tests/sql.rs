@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use leasehold_core::handler::HandlerError;
+use leasehold_core::handler::{Handler, HandlerError};
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_testkit::cluster::Cluster;
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 
 use super::bed;
 use crate::conformance::Bed;
@@ -114,6 +115,25 @@ async fn what_commits_late_is_delivered_though_later_ones_were() {
     .await;
 }
 
+/// A key whose ordered appends do not wait for those of `key`: MySQL's share few locks among all keys of all stores.
+async fn key_beside(bed: &Bed<SqlStore>, key: &str) -> String {
+    let db = cluster(bed);
+    for n in 0.. {
+        let other = format!("other-{n}");
+        if db.get_database_backend() != DbBackend::MySql {
+            return other;
+        }
+        let sql = "select crc32(?) mod 32 = crc32(?) mod 32 as shared";
+        let names = [key, other.as_str()].map(|key| format!("{}/{key}", bed.store.name()).into());
+        let statement = Statement::from_sql_and_values(DbBackend::MySql, sql, names);
+        let row = db.query_one_raw(statement).await.unwrap().unwrap();
+        if !row.try_get::<bool>("", "shared").unwrap() {
+            return other;
+        }
+    }
+    unreachable!("one key of 32 meets another")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ordered_appends_of_a_key_follow_one_another() {
     on_each(async |bed| {
@@ -132,8 +152,9 @@ async fn ordered_appends_of_a_key_follow_one_another() {
             store.append_ordered(&txn, Outgoing::text("second").key("k")).await.unwrap();
             txn.commit().await.unwrap();
         });
+        let other = key_beside(&bed, "k").await;
         let txn = db.begin().await.unwrap();
-        bed.store.append_ordered(&txn, Outgoing::text("another key").key("other")).await.unwrap();
+        bed.store.append_ordered(&txn, Outgoing::text("another key").key(&other)).await.unwrap();
         txn.commit().await.unwrap();
         assert!(!second.is_finished(), "it waits for the first");
         first.commit().await.unwrap();
@@ -212,22 +233,28 @@ async fn messages_move_to_another_store() {
     .await;
 }
 
+/// A handler that tells under which lease it was called, and stays until it is let go.
+fn held() -> (impl Handler, UnboundedReceiver<Lease>, watch::Sender<bool>) {
+    let (entered, enters) = unbounded_channel();
+    let (leave, left) = watch::channel(false);
+    let handler = move |_: Message, lease: Lease| {
+        let (entered, mut left) = (entered.clone(), left.clone());
+        async move {
+            entered.send(lease)?;
+            left.wait_for(|left| *left).await?;
+            Ok(())
+        }
+    };
+    (handler, enters, leave)
+}
+
 /// Nothing is acknowledged under a token that is not the newest.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_lost_its_lease_acknowledges_nothing() {
     on_each(async |bed| {
         let db = cluster(&bed);
         bed.store.append(&db, Outgoing::text("once")).await.unwrap();
-        let (entered, mut enters) = unbounded_channel();
-        let (leave, left) = tokio::sync::watch::channel(false);
-        let handler = move |_: Message, lease: Lease| {
-            let (entered, mut left) = (entered.clone(), left.clone());
-            async move {
-                entered.send(lease)?;
-                left.wait_for(|left| *left).await?;
-                Ok(())
-            }
-        };
+        let (handler, mut enters, leave) = held();
         let processor = Processor::new("p", bed.store.clone(), handler).unwrap();
         let node = leasehold_core::node::Node::builder(bed.database.as_str())
             .cluster(bed.cluster.as_str())
@@ -449,16 +476,7 @@ async fn a_move_keeps_times_and_a_purge_under_way_costs_no_lease() {
         let moved = SqlStore::new(&db, &other).unwrap();
         assert!(moved.list(i64::MIN, 1).await.unwrap()[0].due.is_some());
 
-        let (entered, mut enters) = unbounded_channel();
-        let (leave, left) = tokio::sync::watch::channel(false);
-        let handler = move |_: Message, lease: Lease| {
-            let (entered, mut left) = (entered.clone(), left.clone());
-            async move {
-                entered.send(lease)?;
-                left.wait_for(|left| *left).await?;
-                Ok(())
-            }
-        };
+        let (handler, mut enters, leave) = held();
         bed.store.append(&db, Outgoing::text("purged meanwhile")).await.unwrap();
         let processor =
             Processor::new("p", bed.store.clone(), handler).unwrap().poll(Duration::from_millis(20));
