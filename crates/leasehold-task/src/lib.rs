@@ -54,6 +54,7 @@
 //! | [`config`] | the same from a file |
 //! | [`firing`] | what a handler gets |
 //! | [`history`] | what has fired, with outcome, duration and node |
+//! | [`mod@outlook`] | what a task does next, as the database has it |
 //! | [`schedule`] | when a task fires, and what to do about slots that are long past |
 
 mod attempt;
@@ -61,6 +62,7 @@ mod claim;
 pub mod config;
 pub mod firing;
 pub mod history;
+pub mod outlook;
 mod position;
 mod retry;
 mod run;

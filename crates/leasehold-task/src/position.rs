@@ -9,7 +9,7 @@ use crate::schedule::Schedule;
 use crate::timetable::millis;
 
 /// The name of the checkpoint.
-const KEY: &str = "schedule";
+pub(crate) const KEY: &str = "schedule";
 
 /// Unknown fields are those of newer programs, and ignored.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,11 +3,17 @@
 //! All of it is state of the cluster: it outlives whoever asked for it, and restarts of all nodes. Each change is one
 //! statement, followed by an entry in the audit trail that says who asked for it and why.
 
+mod explain;
 mod overview;
+mod reader;
+
+use std::time::Duration;
 
 use serde::Serialize;
 
+pub use explain::{Explanation, Reason, Who};
 pub use overview::{ArtifactState, NodeState, Overview};
+pub use reader::Reader;
 
 use crate::error::Error;
 use crate::name::{ArtifactName, ClusterName, NodeId};
@@ -15,6 +21,8 @@ use crate::protocol::request::{Answer, Desired, LeaseRow, Request, Scope, View};
 pub use crate::protocol::waiting::Waiting;
 use crate::store::audit::{self, AuditEvent};
 use crate::store::{self, ErrorKind, Link, StoreError, Target};
+pub use crate::store::{Exclusion, Locked, PendingCommand, Transaction};
+use crate::timing::MIN_TTL;
 
 /// The verb of the command that lets a scheduled task fire now.
 pub const FIRE: &str = "fire";
@@ -237,14 +245,37 @@ impl Control {
         Ok(())
     }
 
+    /// Sets the longest ttl that nodes may have, while none lives: whoever lives trusts itself for longer than a shorter one
+    /// would be waited for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](store::ErrorKind::Invalid) when a node lives, or when `max_ttl` is below the shortest ttl. Errors of
+    /// the database.
+    pub async fn set_max_ttl(&self, max_ttl: Duration) -> Result<(), Error> {
+        let refuse = |why: String| Err(StoreError::new(ErrorKind::Invalid, "set max_ttl", why).into());
+        if max_ttl < MIN_TTL {
+            return refuse(format!("{max_ttl:?} is below the shortest ttl, {MIN_TTL:?}; give that or more"));
+        }
+        let link = Link::open(&self.target).await?;
+        let nodes = self.view(&link).await?.nodes;
+        let ms = i64::try_from(max_ttl.as_millis()).unwrap_or(i64::MAX);
+        if !store::people::set_max_ttl(link.connection(), &self.cluster, ms).await? {
+            let nodes: Vec<_> = nodes.iter().map(|node| node.node.as_str()).collect();
+            return refuse(format!("nodes of cluster {} live: {}; stop them first", self.cluster, nodes.join(", ")));
+        }
+        self.note(&link, "max-ttl", None, None, &format!("{max_ttl:?}")).await;
+        link.close().await;
+        Ok(())
+    }
+
     /// What the cluster looks like, and why each artifact that nobody runs is not run.
     ///
     /// # Errors
     /// Errors of the database.
     pub async fn overview(&self) -> Result<Overview, Error> {
-        let link = Link::open(&self.target).await?;
-        let overview = overview::read(&link, &self.cluster).await;
-        link.close().await;
+        let reader = self.reader().await?;
+        let overview = reader.overview().await;
+        reader.close().await;
         overview
     }
 

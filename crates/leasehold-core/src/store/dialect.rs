@@ -10,8 +10,9 @@ use super::audit::AuditEvent;
 use super::error::{ErrorKind, StoreError};
 use super::fence::LeaseKey;
 use super::inspect::Findings;
+use super::locked::Locked;
 use super::target::Target;
-use crate::name::ClusterName;
+use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::request::{Answer, Request};
 
 /// What one kind of database understands. Statements that run inside users' transactions are plain data.
@@ -45,11 +46,22 @@ pub(crate) trait Dialect: Send + Sync {
     /// A statement that inserts audit events.
     fn insert_events(&self, cluster: &ClusterName, events: &[AuditEvent]) -> Statement;
 
-    /// A statement that returns the latest audit events, the latest first.
-    fn latest_events(&self, cluster: &ClusterName, limit: u64) -> Statement;
+    /// An expression for a column of the database's wall clock, in milliseconds since 1970.
+    fn millis(&self, column: &str) -> String;
 
     /// A statement that deletes at most `limit` audit events older than `keep`.
     fn trim_events(&self, cluster: &ClusterName, keep: Duration, limit: u64) -> Statement;
+
+    /// For how long the server has been up, where there is one that tells.
+    async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError>;
+
+    /// Who keeps a lease's row locked in a transaction, as far as this user may know.
+    async fn locked(
+        &self,
+        db: &DatabaseConnection,
+        cluster: &ClusterName,
+        artifact: &ArtifactName,
+    ) -> Result<Locked, StoreError>;
 }
 
 /// One open connection.

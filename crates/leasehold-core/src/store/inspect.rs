@@ -45,15 +45,23 @@ pub async fn migrate(target: &Target) -> Result<SchemaState, StoreError> {
     done
 }
 
+/// What the database has of the schema. Changes nothing.
+///
+/// # Errors
+/// [`ErrorKind::Schema`](super::ErrorKind::Schema) when a table of another program has one of our names. Errors of the database.
+pub async fn schema_state(target: &Target) -> Result<SchemaState, StoreError> {
+    let link = Link::open(target).await?;
+    let state = leasehold_migration::state(link.connection()).await;
+    link.close().await;
+    state.map_err(|e| StoreError::schema(target.backend(), e))
+}
+
 /// Says whether the schema is complete, for a node that may not change it. Changes nothing.
 ///
 /// # Errors
 /// [`ErrorKind::Schema`](super::ErrorKind::Schema) naming what is missing and how to apply it; errors of the database.
 pub async fn verify(target: &Target) -> Result<(), StoreError> {
-    let link = Link::open(target).await?;
-    let state = leasehold_migration::state(link.connection()).await;
-    link.close().await;
-    let state = state.map_err(|e| StoreError::schema(target.backend(), e))?;
+    let state = schema_state(target).await?;
     if state.is_complete() { Ok(()) } else { Err(StoreError::new(ErrorKind::Schema, "verify", lack(&state))) }
 }
 

@@ -7,7 +7,7 @@
 pub mod audit;
 pub mod checkpoint;
 pub(crate) mod commands;
-mod dialect;
+pub(crate) mod dialect;
 mod error;
 mod fence;
 mod inspect;
@@ -15,8 +15,10 @@ mod json;
 mod link;
 #[cfg(feature = "postgres")]
 mod listen;
+mod locked;
 #[cfg(feature = "mysql")]
 mod mysql;
+pub(crate) mod people;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod rows;
@@ -27,10 +29,12 @@ mod target;
 
 pub use error::{ErrorKind, StoreError};
 pub use fence::{LeaseKey, fence};
-pub use inspect::{Findings, inspect, migrate, verify};
+pub use inspect::{Findings, inspect, migrate, schema_state, verify};
 pub use leasehold_migration::{MigrateError, SchemaState, script_after as schema_script};
 pub use link::Link;
 #[cfg(feature = "postgres")]
 pub use listen::Listener;
+pub use locked::{Locked, Transaction};
+pub use people::{Exclusion, PendingCommand};
 pub use statement::{marker, statement};
 pub use target::Target;

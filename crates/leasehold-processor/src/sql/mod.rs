@@ -18,7 +18,7 @@ use leasehold_core::lease::Lease;
 use leasehold_core::name::ArtifactName;
 use leasehold_core::store::StoreError;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult, TransactionTrait, Value,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult, Statement, TransactionTrait, Value,
 };
 
 use crate::error::Error;
@@ -125,6 +125,21 @@ impl SqlStore {
             txn.query_all_raw(lock).await.map_err(|error| self.failed("order", error))?;
         }
         self.insert(txn, &[message], true).await
+    }
+
+    /// The names of the stores of a database: those that have, or had, a reader.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn names(db: &DatabaseConnection) -> Result<Vec<String>, Error> {
+        let backend = db.get_database_backend();
+        let failed = |error| Error::Database {
+            store: "*".to_owned(),
+            source: StoreError::database(backend, "list stores", error),
+        };
+        let sql = "select name from leasehold_store order by name";
+        let rows = db.query_all_raw(Statement::from_string(backend, sql)).await.map_err(failed)?;
+        rows.iter().map(|row| row.try_get("", "name").map_err(failed)).collect()
     }
 
     /// Lets another processor read the store: for one that was renamed or given up.

@@ -320,6 +320,14 @@ fn number(n: u64) -> Value {
     i64::try_from(n).unwrap_or(i64::MAX).into()
 }
 
+/// What returns `slot`, `completed` and `ordinal` of the last claimed slot; 1 cluster, 2 artifact.
+///
+/// # Errors
+/// A database that this crate has no statements for.
+pub(crate) fn last_text(backend: DbBackend, artifact: &ArtifactName) -> Result<&'static str, Error> {
+    Ok(texts(backend, artifact)?.last)
+}
+
 /// The latest firings, the latest first.
 ///
 /// # Errors

@@ -26,9 +26,6 @@ const RECORD: &str = "insert into leasehold_event (cluster, kind, node, artifact
      select ?1, w.k, w.n, w.a, w.t, coalesce(w.d, '') from json_table(?2, '$[*]' columns (k varchar(100) character set utf8mb4 collate utf8mb4_bin path '$.k', \
      n varchar(100) character set utf8mb4 collate utf8mb4_bin path '$.n', a varchar(100) character set utf8mb4 collate utf8mb4_bin path '$.a', t bigint path '$.t', d varchar(4000) character set utf8mb4 collate utf8mb4_bin path '$.d')) w";
 
-const LATEST: &str = "select id, cast(floor(unix_timestamp(at) * 1000) as signed) as at_ms, kind, node, artifact, token, detail \
-     from leasehold_event where cluster = ?1 order by id desc limit ?2";
-
 const TRIM: &str = "delete from leasehold_event where cluster = ?1 \
      and at < timestampadd(microsecond, -?2 * 1000, current_timestamp(3)) order by at limit ?3";
 
@@ -49,10 +46,6 @@ pub(super) fn get_checkpoint(cluster: &ClusterName, artifact: &str, name: &str) 
 
 pub(super) fn insert_events(cluster: &ClusterName, events: &[AuditEvent]) -> Statement {
     statement(RECORD, [cluster.as_str().into(), json::events(events).into()])
-}
-
-pub(super) fn latest_events(cluster: &ClusterName, limit: u64) -> Statement {
-    statement(LATEST, [cluster.as_str().into(), limit.into()])
 }
 
 pub(super) fn trim_events(cluster: &ClusterName, keep: Duration, limit: u64) -> Statement {

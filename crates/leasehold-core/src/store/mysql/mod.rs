@@ -2,6 +2,7 @@
 
 mod connect;
 mod fences;
+mod locked;
 mod reads;
 mod register;
 mod steer;
@@ -21,9 +22,10 @@ use super::dialect::{Dialect, Wire};
 use super::error::{ErrorKind, StoreError};
 use super::fence::LeaseKey;
 use super::inspect::Findings;
+use super::locked::Locked;
 use super::statement::statement as numbered;
 use super::target::{Place, Target};
-use crate::name::ClusterName;
+use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::request::{Answer, Request};
 
 const BACKEND: DbBackend = DbBackend::MySql;
@@ -82,12 +84,25 @@ impl Dialect for MySql {
         fences::insert_events(cluster, events)
     }
 
-    fn latest_events(&self, cluster: &ClusterName, limit: u64) -> Statement {
-        fences::latest_events(cluster, limit)
+    fn millis(&self, column: &str) -> String {
+        format!("cast(floor(unix_timestamp({column}) * 1000) as signed)")
     }
 
     fn trim_events(&self, cluster: &ClusterName, keep: Duration, limit: u64) -> Statement {
         fences::trim_events(cluster, keep, limit)
+    }
+
+    async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
+        locked::uptime(db).await
+    }
+
+    async fn locked(
+        &self,
+        db: &DatabaseConnection,
+        cluster: &ClusterName,
+        artifact: &ArtifactName,
+    ) -> Result<Locked, StoreError> {
+        locked::locked(db, cluster, artifact).await
     }
 }
 

@@ -30,9 +30,6 @@ const RECORD: &str = "insert into leasehold_event (cluster, kind, node, artifact
      select $1, w.k, w.n, w.a, w.t, w.d \
      from jsonb_to_recordset($2::jsonb) as w(k text, n text, a text, t bigint, d text)";
 
-const LATEST: &str = "select id, floor(extract(epoch from at) * 1000)::bigint as at_ms, kind, node, artifact, token, detail \
-     from leasehold_event where cluster = $1 order by id desc limit $2";
-
 const TRIM: &str = "delete from leasehold_event where id in (select id from leasehold_event where cluster = $1 \
      and at < now() - $2 * interval '1 millisecond' order by at limit $3)";
 
@@ -55,10 +52,6 @@ pub(super) fn get_checkpoint(cluster: &ClusterName, artifact: &str, name: &str) 
 
 pub(super) fn insert_events(cluster: &ClusterName, events: &[AuditEvent]) -> Statement {
     statement(RECORD, [cluster.as_str().into(), json::events(events).into()])
-}
-
-pub(super) fn latest_events(cluster: &ClusterName, limit: u64) -> Statement {
-    statement(LATEST, [cluster.as_str().into(), i64::try_from(limit).unwrap_or(i64::MAX).into()])
 }
 
 pub(super) fn trim_events(cluster: &ClusterName, keep: Duration, limit: u64) -> Statement {

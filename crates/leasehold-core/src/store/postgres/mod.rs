@@ -2,6 +2,7 @@
 
 mod connect;
 mod fences;
+mod locked;
 mod reads;
 mod register;
 mod steer;
@@ -18,9 +19,10 @@ use super::dialect::{Dialect, Wire};
 use super::error::{ErrorKind, StoreError};
 use super::fence::LeaseKey;
 use super::inspect::Findings;
+use super::locked::Locked;
 use super::rows;
 use super::target::{Place, Target};
-use crate::name::ClusterName;
+use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::request::{Answer, Request};
 
 pub(super) use connect::{channel, pool, with_search_path_of};
@@ -90,12 +92,25 @@ impl Dialect for Postgres {
         fences::insert_events(cluster, events)
     }
 
-    fn latest_events(&self, cluster: &ClusterName, limit: u64) -> Statement {
-        fences::latest_events(cluster, limit)
+    fn millis(&self, column: &str) -> String {
+        format!("floor(extract(epoch from {column}) * 1000)::bigint")
     }
 
     fn trim_events(&self, cluster: &ClusterName, keep: Duration, limit: u64) -> Statement {
         fences::trim_events(cluster, keep, limit)
+    }
+
+    async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
+        locked::uptime(db).await
+    }
+
+    async fn locked(
+        &self,
+        db: &DatabaseConnection,
+        cluster: &ClusterName,
+        artifact: &ArtifactName,
+    ) -> Result<Locked, StoreError> {
+        locked::locked(db, cluster, artifact).await
     }
 }
 

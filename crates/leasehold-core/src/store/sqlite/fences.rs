@@ -26,9 +26,6 @@ const GET: &str =
 const RECORD: &str = "insert into leasehold_event (cluster, kind, node, artifact, token, detail) \
      select ?1, value ->> '$.k', value ->> '$.n', value ->> '$.a', value ->> '$.t', value ->> '$.d' from json_each(?2)";
 
-const LATEST: &str = "select id, cast(round(unixepoch(at, 'subsec') * 1000) as integer) as at_ms, kind, node, artifact, \
-     token, detail from leasehold_event where cluster = ?1 order by id desc limit ?2";
-
 const TRIM: &str = "delete from leasehold_event where id in (select id from leasehold_event where cluster = ?1 \
      and at < strftime('%Y-%m-%dT%H:%M:%fZ', unixepoch('subsec') - ?2 / 1000.0, 'unixepoch') order by at limit ?3)";
 
@@ -49,10 +46,6 @@ pub(super) fn get_checkpoint(cluster: &ClusterName, artifact: &str, name: &str) 
 
 pub(super) fn insert_events(cluster: &ClusterName, events: &[AuditEvent]) -> Statement {
     statement(RECORD, [cluster.as_str().into(), json::events(events).into()])
-}
-
-pub(super) fn latest_events(cluster: &ClusterName, limit: u64) -> Statement {
-    statement(LATEST, [cluster.as_str().into(), i64::try_from(limit).unwrap_or(i64::MAX).into()])
 }
 
 pub(super) fn trim_events(cluster: &ClusterName, keep: Duration, limit: u64) -> Statement {

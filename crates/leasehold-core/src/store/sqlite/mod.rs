@@ -3,6 +3,7 @@
 
 mod connect;
 mod fences;
+mod locked;
 mod file;
 mod reads;
 mod register;
@@ -23,8 +24,9 @@ use super::dialect::{Dialect, Wire};
 use super::error::{ErrorKind, StoreError};
 use super::fence::LeaseKey;
 use super::inspect::Findings;
+use super::locked::Locked;
 use super::target::{Place, Target};
-use crate::name::ClusterName;
+use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::ids::Incarnation;
 use crate::protocol::request::{Answer, Request};
 
@@ -79,12 +81,25 @@ impl Dialect for Sqlite {
         fences::insert_events(cluster, events)
     }
 
-    fn latest_events(&self, cluster: &ClusterName, limit: u64) -> Statement {
-        fences::latest_events(cluster, limit)
+    fn millis(&self, column: &str) -> String {
+        format!("cast(round(unixepoch({column}, 'subsec') * 1000) as integer)")
     }
 
     fn trim_events(&self, cluster: &ClusterName, keep: Duration, limit: u64) -> Statement {
         fences::trim_events(cluster, keep, limit)
+    }
+
+    async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
+        locked::uptime(db).await
+    }
+
+    async fn locked(
+        &self,
+        db: &DatabaseConnection,
+        cluster: &ClusterName,
+        artifact: &ArtifactName,
+    ) -> Result<Locked, StoreError> {
+        locked::locked(db, cluster, artifact).await
     }
 }
 

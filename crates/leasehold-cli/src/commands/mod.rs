@@ -1,0 +1,66 @@
+//! One file per subject.
+
+mod artifacts;
+mod completions;
+//mod doctor;
+mod events;
+mod explain;
+mod history;
+mod migrate;
+mod nodes;
+//mod run;
+mod show;
+mod status;
+mod steer;
+mod store;
+//mod timeline;
+
+use std::process::ExitCode;
+
+use crate::arguments::{Arguments, Command};
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::output::view;
+
+/// Does what was asked for; the exit code.
+pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { place, command } = arguments;
+    let json = place.json;
+    match command {
+        // These need no cluster.
+        //Command::Run { program } => return run::run(program).await,
+        Command::Completions { shell } => completions::print(shell)?,
+        Command::Migrate(migrate) => migrate::migrate(&place, migrate).await?,
+        //Command::Doctor => return doctor::doctor(&place).await,
+        Command::Store(store) => store::store(&place, store).await?,
+        Command::Status(viewed) => {
+            let cluster = Cluster::open(&place).await?;
+            view(viewed.watch, json, async || status::report(&cluster).await).await?;
+        }
+        Command::Nodes(viewed) => {
+            let cluster = Cluster::open(&place).await?;
+            view(viewed.watch, json, async || nodes::report(&cluster).await).await?;
+        }
+        Command::Artifacts(viewed) => {
+            let cluster = Cluster::open(&place).await?;
+            view(viewed.watch, json, async || artifacts::report(&cluster).await).await?;
+        }
+        Command::Show { name, viewed } => {
+            let cluster = Cluster::open(&place).await?;
+            view(viewed.watch, json, async || show::report(&cluster, &name).await).await?;
+        }
+        Command::Explain { name, viewed } => {
+            let cluster = Cluster::open(&place).await?;
+            view(viewed.watch, json, async || explain::report(&cluster, &name).await).await?;
+        }
+        Command::Events(asked) => events::events(&Cluster::open(&place).await?, &asked, json).await?,
+        Command::History { task, limit } => {
+            history::report(&Cluster::open(&place).await?, &task, limit).await?.print(json)?;
+        }
+        Command::Timeline { .. } => {
+            //timeline::timeline(&Cluster::open(&place).await?, since, &svg, &artifacts).await?;
+        }
+        other => steer::steer(&Cluster::open(&place).await?, other, json).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,225 @@
+//! What operators ask of a cluster, and, with `--wait`, when it is done.
+
+use std::time::Duration;
+
+use leasehold_core::control::ArtifactState;
+use leasehold_core::name::{ArtifactName, NodeId};
+use leasehold_core::protocol::request::Desired;
+use leasehold_core::store::{ErrorKind, StoreError};
+use leasehold_core::{Error, duration};
+use leasehold_task::history;
+
+use crate::arguments::{self, Asked, Awaited, Command};
+use crate::cluster::{Cluster, find, present, somebody_lives};
+use crate::confirm::confirm;
+use crate::failure::Failure;
+use crate::output::line;
+use crate::wait::{Progress, until};
+
+/// The firings that are looked at for the one that was asked for.
+const RECENT: u32 = 100;
+
+pub(super) async fn steer(cluster: &Cluster, command: Command, json: bool) -> Result<(), Failure> {
+    let done = match command {
+        Command::Pause { name, asked, awaited } => pause(cluster, &name, &asked, awaited).await?,
+        Command::Resume { name, asked, awaited } => resume(cluster, &name, &asked, awaited).await?,
+        Command::Move { name, to, asked, awaited } => move_to(cluster, &name, &to, &asked, awaited).await?,
+        Command::Unmove { name, asked } => {
+            let (artifact, _) = cluster.artifact(&name).await?;
+            cluster.asked(&asked).unmove_artifact(&artifact).await?;
+            format!("{name} is placed as its placement says again")
+        }
+        Command::Fire { name, asked, awaited } => fire(cluster, &name, &asked, awaited).await?,
+        Command::Drain { node, asked, awaited } => drain(cluster, &node, &asked, awaited).await?,
+        Command::Undrain { node, asked } => {
+            let (id, _) = cluster.node(&node).await?;
+            if !cluster.asked(&asked).readmit(&id).await? {
+                let why = format!("node {node} is neither drained nor evicted by an operator; nothing to undo");
+                return Err(Failure::refused(why));
+            }
+            format!("{node} takes part again")
+        }
+        Command::Evict { node, asked, awaited, consent } => {
+            let (id, overview) = cluster.node(&node).await?;
+            let ttl = present(&overview, &id).map_or(Duration::ZERO, |state| state.ttl);
+            confirm(
+                consent,
+                &format!("evicting {node} cuts off what it runs, within its ttl of {}", duration::format(ttl)),
+            )?;
+            evict(cluster, &id, &asked, awaited).await?
+        }
+        Command::Forget { name, asked, consent } => {
+            let (artifact, _) = cluster.artifact(&name).await?;
+            confirm(consent, &format!("forgetting {name} drops its desired state, its move and its commands"))?;
+            cluster.asked(&asked).forget(&artifact).await?;
+            format!("{name} is forgotten; its tokens, checkpoints and history stay")
+        }
+        Command::Cluster(arguments::Cluster::Set(arguments::Setting::MaxTtl { time, asked })) => {
+            max_ttl(cluster, time, &asked).await?
+        }
+        // The others are not for here.
+        _ => return Err(Failure::invalid("no such command")),
+    };
+    match json {
+        true => line(&serde_json::json!({ "done": done }).to_string()),
+        false => line(&done),
+    }
+}
+
+/// Looks at an artifact until it is as wanted; meanwhile its first reason is shown.
+async fn until_artifact(
+    cluster: &Cluster,
+    artifact: &ArtifactName,
+    awaited: Awaited,
+    what: &str,
+    so: impl Fn(&ArtifactState) -> bool,
+) -> Result<(), Failure> {
+    until(awaited, what, async || {
+        let overview = cluster.reader.overview().await?;
+        if find(&overview, artifact).is_some_and(&so) {
+            return Ok(Progress::Done);
+        }
+        let explanation = cluster.reader.explain(artifact).await?;
+        let why = explanation.reasons.first().map(ToString::to_string);
+        Ok(Progress::Waiting(why.unwrap_or_else(|| "the cluster has not seen it yet".to_owned())))
+    })
+    .await
+}
+
+async fn pause(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
+    let (artifact, _) = cluster.artifact(name).await?;
+    cluster.asked(asked).pause(&artifact).await?;
+    let so = |state: &ArtifactState| state.desired == Desired::Paused && state.holder.is_none();
+    until_artifact(cluster, &artifact, awaited, "the pause", so).await?;
+    Ok(match awaited.wait {
+        true => format!("{name} is paused, and nobody runs it"),
+        false => format!("{name} is to be paused; --wait returns when nobody runs it"),
+    })
+}
+
+async fn resume(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
+    let (artifact, overview) = cluster.artifact(name).await?;
+    if awaited.wait {
+        somebody_lives(&overview, &cluster.name)?;
+    }
+    cluster.asked(asked).resume(&artifact).await?;
+    let so = |state: &ArtifactState| state.desired == Desired::Active && state.holder.is_some();
+    until_artifact(cluster, &artifact, awaited, "the resumption", so).await?;
+    let holder = find(&cluster.reader.overview().await?, &artifact).and_then(|state| state.holder.clone());
+    Ok(match holder.filter(|_| awaited.wait) {
+        Some(holder) => format!("{name} is held by {holder}"),
+        None => format!("{name} may run again"),
+    })
+}
+
+async fn move_to(
+    cluster: &Cluster,
+    name: &str,
+    to: &str,
+    asked: &Asked,
+    awaited: Awaited,
+) -> Result<String, Failure> {
+    let (artifact, overview) = cluster.artifact(name).await?;
+    somebody_lives(&overview, &cluster.name)?;
+    let (node, _) = cluster.node(to).await?;
+    cluster.asked(asked).move_artifact(&artifact, &node).await?;
+    let so = |state: &ArtifactState| state.holder.as_ref() == Some(&node);
+    until_artifact(cluster, &artifact, awaited, "the move", so).await?;
+    Ok(match awaited.wait {
+        true => format!("{name} is held by {to}"),
+        false => format!("{name} moves to {to}, and stays there until `leasehold unmove {name}`"),
+    })
+}
+
+async fn fire(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
+    let (artifact, overview) = cluster.artifact(name).await?;
+    somebody_lives(&overview, &cluster.name)?;
+    let (kind, _) = cluster.reader.registered(&artifact).await?;
+    if kind.as_str() != "task" {
+        return Err(Failure::refused(format!(
+            "{name} is of kind {kind}, and only tasks fire: `leasehold artifacts` lists the kinds"
+        )));
+    }
+    let db = cluster.reader.connection();
+    let recent = async || history::latest(db, &cluster.name, &artifact, RECENT).await.map_err(Failure::from);
+    let before = recent().await?.iter().map(|fired| fired.command).max().unwrap_or(0);
+    cluster.asked(asked).fire_now(&artifact).await?;
+    until(awaited, "the firing", async || {
+        let fired = recent().await?;
+        let ours = fired.iter().find(|fired| fired.command > before);
+        Ok(match ours {
+            Some(fired) if fired.outcome.is_some() => Progress::Done,
+            Some(fired) => Progress::Waiting(format!("attempt {} on {}", fired.attempts, fired.node)),
+            None => {
+                let explanation = cluster.reader.explain(&artifact).await?;
+                let why = explanation.reasons.first().map(ToString::to_string).unwrap_or_default();
+                Progress::Waiting(format!("its holder has not taken it up: {why}"))
+            }
+        })
+    })
+    .await?;
+    let fired = recent().await?.into_iter().find(|fired| fired.command > before && awaited.wait);
+    match fired.map(|fired| (fired.node, fired.outcome.unwrap_or_default(), fired.error)) {
+        None => Ok(format!("{name} is to fire; `leasehold history {name}` shows what became of it")),
+        Some((node, outcome, None)) => Ok(format!("{name} fired on {node}: {outcome}")),
+        Some((node, outcome, Some(error))) => {
+            Err(Failure::failed(format!("{name} fired on {node}: {outcome}: {error}; see that node's log")))
+        }
+    }
+}
+
+async fn drain(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
+    let (node, _) = cluster.node(name).await?;
+    cluster.asked(asked).drain(&node).await?;
+    until(awaited, "the drain", async || {
+        let overview = cluster.reader.overview().await?;
+        Ok(match present(&overview, &node) {
+            None => Progress::Done,
+            Some(state) if state.draining && state.holds == 0 => Progress::Done,
+            Some(state) => Progress::Waiting(format!("{name} holds {} leases", state.holds)),
+        })
+    })
+    .await?;
+    Ok(match awaited.wait {
+        true => format!("{name} is drained: it holds nothing"),
+        false => format!("{name} is to be drained, until `leasehold undrain {name}`"),
+    })
+}
+
+async fn evict(
+    cluster: &Cluster,
+    node: &NodeId,
+    asked: &Asked,
+    awaited: Awaited,
+) -> Result<String, Failure> {
+    cluster.asked(asked).evict(node).await?;
+    until(awaited, "the eviction", async || {
+        let overview = cluster.reader.overview().await?;
+        Ok(match present(&overview, node) {
+            None => Progress::Done,
+            Some(state) if !state.evicted => Progress::Done,
+            Some(state) => {
+                let ttl = duration::format(state.ttl);
+                Progress::Waiting(format!("{node} is out {ttl} after its last renewal"))
+            }
+        })
+    })
+    .await?;
+    Ok(match awaited.wait {
+        true => format!("{node} is out; it stays drained until `leasehold undrain {node}`"),
+        false => format!("{node} may not renew any more; it stays drained until `leasehold undrain {node}`"),
+    })
+}
+
+async fn max_ttl(cluster: &Cluster, time: Duration, asked: &Asked) -> Result<String, Failure> {
+    let set = cluster.asked(asked).set_max_ttl(time).await;
+    set.map_err(|error| match error {
+        Error::Store(error) if living(&error) => Failure::refused(error.to_string()),
+        other => other.into(),
+    })?;
+    Ok(format!("nodes of cluster {} may have a ttl of up to {}", cluster.name, duration::format(time)))
+}
+
+fn living(error: &StoreError) -> bool {
+    error.kind() == ErrorKind::Invalid && error.to_string().contains("live")
+}

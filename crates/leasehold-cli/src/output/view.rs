@@ -1,0 +1,46 @@
+//! A report that is shown once, or again and again in its place.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use super::{Report, line, write};
+use crate::failure::Failure;
+
+/// Often enough to see a failover, seldom enough to cost nothing.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Shows what `report` brings; with `watch` each second until Ctrl-C. Then an error is shown in its place, and tried again:
+/// a database that fails over is what people watch for.
+pub(crate) async fn view(
+    watch: bool,
+    json: bool,
+    report: impl AsyncFn() -> Result<Report, Failure>,
+) -> Result<(), Failure> {
+    if !watch {
+        return report().await?.print(json);
+    }
+    // The first must be right: a wrong name does not become right.
+    let mut shown = report().await.map(|report| if json { report.json.to_string() } else { report.text })?;
+    let redraws = !json && std::io::stdout().is_terminal();
+    if redraws {
+        write("\x1b[2J")?;
+    }
+    loop {
+        if redraws {
+            // Each line is drawn over, and what was longer is cut: nothing flickers.
+            write(&format!("\x1b[H{}\x1b[J", shown.replace('\n', "\x1b[K\n")))?;
+        } else {
+            line(shown.trim_end())?;
+        }
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        shown = match report().await {
+            Ok(report) if json => report.json.to_string(),
+            Ok(report) => report.text,
+            Err(failure) if json => serde_json::json!({ "error": failure.to_string() }).to_string(),
+            Err(failure) => format!("{failure}\n"),
+        };
+    }
+}

@@ -1,0 +1,212 @@
+//! Why an artifact runs where it does, or does not run: read from the database alone, for people.
+
+mod reason;
+
+use std::time::Duration;
+
+pub use reason::{Reason, Who};
+
+use super::overview::{ArtifactState, Snapshot};
+use crate::error::Error;
+use crate::name::{ArtifactName, ClusterName, NodeId};
+use crate::protocol::request::{Desired, LeaseRow, NodeRow};
+use crate::protocol::waiting::Waiting;
+use crate::store::audit::{self, Query, StoredEvent};
+use crate::store::{Exclusion, Link, Locked, StoreError, dialect, people};
+
+/// Why an artifact runs where it does, or does not run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The artifact.
+    pub state: ArtifactState,
+    /// The reasons, those first that stop it.
+    pub reasons: Vec<Reason>,
+}
+
+pub(super) async fn explain(
+    link: &Link,
+    cluster: &ClusterName,
+    artifact: &ArtifactName,
+) -> Result<Explanation, Error> {
+    let snapshot = Snapshot::read(link, cluster).await?;
+    let mut found = snapshot.reading.leases.iter().zip(snapshot.overview().artifacts);
+    let (row, state) =
+        found.find(|(row, _)| row.artifact == *artifact).ok_or_else(|| super::unknown(artifact))?;
+    let case = Case { link, cluster, snapshot: &snapshot, row, state: &state };
+    let reasons = case.reasons().await?;
+    Ok(Explanation { state, reasons })
+}
+
+/// One artifact, and what was read.
+struct Case<'a> {
+    link: &'a Link,
+    cluster: &'a ClusterName,
+    snapshot: &'a Snapshot,
+    row: &'a LeaseRow,
+    state: &'a ArtifactState,
+}
+
+impl Case<'_> {
+    async fn reasons(&self) -> Result<Vec<Reason>, Error> {
+        let mut reasons = Vec::new();
+        let held = self.row.holder.and_then(|holder| self.snapshot.node(holder));
+        self.incarnation(&mut reasons).await?;
+        self.leadership(&mut reasons);
+        if self.row.desired == Desired::Paused {
+            let by = self.last(&["paused"]).await?.map(|event| Who::of(&event));
+            reasons.push(Reason::Paused { by, holder: self.state.holder.clone() });
+        }
+        match held {
+            Some(holder) => self.held(holder, &mut reasons).await?,
+            None => self.free(&mut reasons).await?,
+        }
+        self.preferred(held, &mut reasons);
+        self.kept_out(&mut reasons);
+        let commands = people::commands(self.link.connection(), self.cluster, &self.row.artifact).await?;
+        reasons.extend(commands.first().map(|first| Reason::Commands {
+            waiting: commands.len(),
+            verb: first.verb.clone(),
+            since_ms: first.at_ms,
+        }));
+        Ok(reasons)
+    }
+
+    /// While incarnations differ nobody is granted anything.
+    async fn incarnation(&self, reasons: &mut Vec<Reason>) -> Result<(), StoreError> {
+        let view = &self.snapshot.view;
+        if view.live != view.cluster.adopted {
+            let db = self.link.connection();
+            let uptime = dialect::of(db.get_database_backend())?.uptime(db).await?;
+            let max_ttl = view.cluster.max_ttl;
+            reasons.push(Reason::NewIncarnation {
+                left: uptime.map(|uptime| max_ttl.saturating_sub(uptime)),
+                max_ttl,
+            });
+        }
+        Ok(())
+    }
+
+    fn leadership(&self, reasons: &mut Vec<Reason>) {
+        let view = &self.snapshot.view;
+        if view.nodes.is_empty() {
+            reasons.push(Reason::NoNode);
+        } else if !view.cluster.leader.is_some_and(|leader| self.snapshot.node(leader).is_some()) {
+            reasons.push(Reason::NoLeader);
+        }
+    }
+
+    async fn held(&self, holder: &NodeRow, reasons: &mut Vec<Reason>) -> Result<(), Error> {
+        let started = self.last(&["started"]).await?;
+        let since_ms =
+            started.filter(|event| event.event.token == Some(self.row.token)).map(|event| event.at_ms);
+        if self.row.desired == Desired::Active {
+            reasons.push(Reason::Held { node: holder.node.clone(), since_ms });
+        }
+        if holder.evicted {
+            reasons.push(Reason::Evicted { node: holder.node.clone(), ttl: holder.ttl, holds: true });
+        }
+        if let Some(to) = &self.state.target {
+            reasons.push(Reason::Moving { from: holder.node.clone(), to: to.clone() });
+        } else if holder.draining && !holder.evicted {
+            reasons.push(Reason::NowhereElse { node: holder.node.clone() });
+        }
+        self.failed(reasons).await
+    }
+
+    async fn free(&self, reasons: &mut Vec<Reason>) -> Result<(), Error> {
+        let paused = self.row.desired == Desired::Paused;
+        self.locked(reasons).await?;
+        let waiting = self.state.waiting.clone().filter(|_| !paused && !self.snapshot.view.nodes.is_empty());
+        let Some(waiting) = waiting else { return Ok(()) };
+        let deployers: Vec<_> = self.snapshot.deployers(&self.row.artifact).collect();
+        if waiting == Waiting::NotDeployed && !deployers.is_empty() {
+            let exclusions = people::exclusions(self.link.connection(), self.cluster).await?;
+            reasons.extend(deployers.iter().map(|node| unable(node, &exclusions)));
+        } else {
+            // That the next pass grants it is no reason where another was found.
+            if waiting != Waiting::NextPass || reasons.is_empty() {
+                reasons.push(Reason::Waiting(waiting));
+            }
+        }
+        self.failed(reasons).await
+    }
+
+    async fn locked(&self, reasons: &mut Vec<Reason>) -> Result<(), StoreError> {
+        let db = self.link.connection();
+        let dialect = dialect::of(db.get_database_backend())?;
+        match dialect.locked(db, self.cluster, &self.row.artifact).await? {
+            Locked::Free => {}
+            locked => reasons.push(Reason::Locked(locked)),
+        }
+        Ok(())
+    }
+
+    /// The last failure, unless a run has begun since.
+    async fn failed(&self, reasons: &mut Vec<Reason>) -> Result<(), Error> {
+        if let Some(event) = self.last(&["failed"]).await?
+            && event.event.token >= Some(self.row.token)
+        {
+            let node = event.event.node.clone();
+            reasons.push(Reason::Failed { node, at_ms: event.at_ms, error: event.event.detail });
+        }
+        Ok(())
+    }
+
+    /// An operator's move that cannot be honoured at present.
+    fn preferred(&self, held: Option<&NodeRow>, reasons: &mut Vec<Reason>) {
+        let Some(preferred) = &self.row.preferred else { return };
+        if held.is_some_and(|holder| holder.node == *preferred) || self.state.target.as_ref() == Some(preferred)
+        {
+            return;
+        }
+        let view = &self.snapshot.view;
+        let why = match view.nodes.iter().find(|node| node.node == *preferred) {
+            None => "it does not take part",
+            Some(node) if node.evicted => "it is evicted",
+            Some(node) if node.draining => "it drains",
+            Some(node) if !self.snapshot.deployers(&self.row.artifact).any(|other| other.node == node.node) => {
+                "it has not deployed the artifact"
+            }
+            Some(_) => "the leader has not planned it yet, or that node failed to run it",
+        };
+        reasons.push(Reason::Preferred { node: preferred.clone(), why });
+    }
+
+    fn kept_out(&self, reasons: &mut Vec<Reason>) {
+        let of_this = self.snapshot.reading.keep_outs.iter().filter(|row| row.artifact == self.row.artifact);
+        for row in of_this {
+            let Some(node) = self.snapshot.node(row.session) else { continue };
+            let beats = row.until_beat - node.beat;
+            if beats > 0 {
+                // Renewals come every quarter of a ttl unless the node is told otherwise.
+                let left = node.ttl / 4 * u32::try_from(beats).unwrap_or(u32::MAX);
+                let (failures, error) = (row.failures, row.error.clone());
+                reasons.push(Reason::KeptOut { node: node.node.clone(), failures, beats, left, error });
+            }
+        }
+    }
+
+    async fn last(&self, kinds: &[&str]) -> Result<Option<StoredEvent>, StoreError> {
+        let query = Query { artifact: Some(&self.row.artifact), kinds, ..Query::default() };
+        Ok(audit::find(self.link.connection(), self.cluster, &query, 1).await?.into_iter().next())
+    }
+}
+
+/// Why a node that has deployed an artifact may not get it.
+fn unable(node: &NodeRow, exclusions: &[Exclusion]) -> Reason {
+    let id: NodeId = node.node.clone();
+    if node.evicted {
+        return Reason::Evicted { node: id, ttl: node.ttl, holds: false };
+    }
+    if node.draining {
+        let by = exclusions.iter().find(|exclusion| exclusion.node == id).map(|exclusion| Who {
+            by: exclusion.by.clone(),
+            reason: exclusion.reason.clone(),
+            at_ms: exclusion.at_ms,
+        });
+        return Reason::Draining { node: id, by };
+    }
+    // Before its first renewal.
+    Reason::Joining { node: id, within: Duration::min(node.ttl / 4, node.ttl) }
+}
