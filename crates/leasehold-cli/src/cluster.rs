@@ -42,14 +42,14 @@ impl Cluster {
         let name = control.cluster().clone();
         let known = reader.clusters().await?;
         if !known.iter().any(|known| known == name.as_str()) {
-            let known = known.iter().map(String::as_str);
-            let names: Vec<_> = known.clone().collect();
-            let list = if names.is_empty() {
-                return Err(Failure::unknown("cluster", name.as_str(), names, "start a node"));
-            } else {
-                format!("--cluster {}", names.join(", "))
-            };
-            return Err(Failure::unknown("cluster", name.as_str(), known, &list));
+            if known.is_empty() {
+                return Err(Failure::missing(format!(
+                    "there is no cluster {:?}, nor any other: a node makes its cluster when it first starts",
+                    name.as_str()
+                )));
+            }
+            let list = format!("--cluster {}", known.join(", "));
+            return Err(Failure::unknown("cluster", name.as_str(), known.iter().map(String::as_str), &list));
         }
         Ok(Self { control, reader, name, target })
     }

@@ -42,6 +42,10 @@ impl Failure {
         Self { kind: Kind::Refused, text: text.into() }
     }
 
+    pub(crate) fn missing(text: impl Into<String>) -> Self {
+        Self { kind: Kind::Unknown, text: text.into() }
+    }
+
     pub(crate) fn timed_out(text: impl Into<String>) -> Self {
         Self { kind: Kind::TimedOut, text: text.into() }
     }
@@ -58,7 +62,7 @@ impl Failure {
             [] => format!("`{list}` lists those that there are"),
             near => format!("did you mean {}?", near.join(" or ")),
         };
-        Self { kind: Kind::Unknown, text: format!("there is no {what} {name:?}; {offer}") }
+        Self::missing(format!("there is no {what} {name:?}; {offer}"))
     }
 
     pub(crate) fn code(&self) -> ExitCode {

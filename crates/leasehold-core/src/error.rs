@@ -54,6 +54,9 @@ pub enum Error {
     /// The node has left its cluster.
     #[error("the node has left its cluster")]
     Left,
+    /// Whoever could prove this process dead does not take it: its supervisor, or the lock file that another process holds.
+    #[error("{0}")]
+    Unproven(String),
     /// The machine refused something that the node needs, such as a thread.
     #[error("{operation}: {source}")]
     System {

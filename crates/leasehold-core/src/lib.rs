@@ -13,6 +13,7 @@
 //! | [`inbox`] | each message takes effect once, by its id |
 //! | [`secret`], [`duration`], [`backoff`] | what configurations are made of; growing pauses |
 //! | [`panic`](mod@panic) | what a panic says |
+//! | [`supervise`] | being the parent of a service, so that its death is known at once |
 //! | [`resolver`] | which node runs what: pure policies |
 //! | [`status`] | what a node shows of itself |
 //! | [`protocol`] | the state machines that decide, without I/O and without a clock |
@@ -38,16 +39,20 @@ pub mod inbox;
 mod keeper;
 pub mod lead;
 pub mod lease;
+mod machine;
 pub mod message;
 pub mod name;
 pub mod node;
 pub mod panic;
+mod proof;
 pub mod protocol;
 pub mod resolver;
 pub mod schedule_clock;
 pub mod secret;
 pub mod status;
 pub mod store;
+#[cfg(unix)]
+pub mod supervise;
 pub mod timing;
 mod transaction;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leasehold_core::name::{ArtifactName, NodeId};
 use leasehold_core::store::audit::{Query, StoredEvent};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::arguments;
 use crate::cluster::Cluster;
@@ -60,10 +60,27 @@ impl Fields<'_> {
             text.push_str(&format!("  token {token}"));
         }
         if !self.detail.is_empty() {
-            text.push_str(&format!("  {}", self.detail.split_whitespace().collect::<Vec<_>>().join(" ")));
+            text.push_str(&format!("  {}", detail(self.detail)));
         }
         text
     }
+}
+
+/// Of an operator's action who asked for it and why; else as it stands, on one line.
+fn detail(detail: &str) -> String {
+    #[derive(Deserialize)]
+    struct Asked {
+        by: String,
+        reason: String,
+        #[serde(default)]
+        verb: String,
+    }
+    let Ok(Asked { by, reason, verb }) = serde_json::from_str(detail) else {
+        return detail.split_whitespace().collect::<Vec<_>>().join(" ");
+    };
+    let by = if by.is_empty() { by } else { format!("by {by}") };
+    let reason = if reason.is_empty() { reason } else { format!("({reason})") };
+    [verb, by, reason].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 pub(super) async fn events(

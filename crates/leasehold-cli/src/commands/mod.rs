@@ -8,7 +8,7 @@ mod explain;
 mod history;
 mod migrate;
 mod nodes;
-//mod run;
+mod run;
 mod show;
 mod status;
 mod steer;
@@ -28,7 +28,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let json = place.json;
     match command {
         // These need no cluster.
-        //Command::Run { program } => return run::run(program).await,
+        Command::Run { program } => return run::run(program).await,
         Command::Completions { shell } => completions::print(shell)?,
         Command::Migrate(migrate) => migrate::migrate(&place, migrate).await?,
         //Command::Doctor => return doctor::doctor(&place).await,

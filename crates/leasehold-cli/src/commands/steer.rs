@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold_core::control::ArtifactState;
+use leasehold_core::control::{ArtifactState, Reason};
 use leasehold_core::name::{ArtifactName, NodeId};
 use leasehold_core::protocol::request::Desired;
 use leasehold_core::store::{ErrorKind, StoreError};
@@ -80,8 +80,10 @@ async fn until_artifact(
             return Ok(Progress::Done);
         }
         let explanation = cluster.reader.explain(artifact).await?;
-        let why = explanation.reasons.first().map(ToString::to_string);
-        Ok(Progress::Waiting(why.unwrap_or_else(|| "the cluster has not seen it yet".to_owned())))
+        // That somebody holds it is not why it is not done.
+        let reason = explanation.reasons.iter().find(|reason| !matches!(reason, Reason::Held { .. }));
+        let why = reason.map_or_else(|| "the cluster has not seen it yet".to_owned(), ToString::to_string);
+        Ok(Progress::Waiting(why))
     })
     .await
 }

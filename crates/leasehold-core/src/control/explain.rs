@@ -14,6 +14,9 @@ use crate::protocol::waiting::Waiting;
 use crate::store::audit::{self, Query, StoredEvent};
 use crate::store::{Exclusion, Link, Locked, StoreError, dialect, people};
 
+/// Who asks more often for the same cannot be told from who asked first.
+const ASKED: u64 = 50;
+
 /// Why an artifact runs where it does, or does not run.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -54,8 +57,7 @@ impl Case<'_> {
         self.incarnation(&mut reasons).await?;
         self.leadership(&mut reasons);
         if self.row.desired == Desired::Paused {
-            let by = self.last(&["paused"]).await?.map(|event| Who::of(&event));
-            reasons.push(Reason::Paused { by, holder: self.state.holder.clone() });
+            reasons.push(Reason::Paused { by: self.paused_by().await?, holder: self.state.holder.clone() });
         }
         match held {
             Some(holder) => self.held(holder, &mut reasons).await?,
@@ -185,6 +187,14 @@ impl Case<'_> {
                 reasons.push(Reason::KeptOut { node: node.node.clone(), failures, beats, left, error });
             }
         }
+    }
+
+    /// Who paused it, of all who have asked for it since it ran: the first.
+    async fn paused_by(&self) -> Result<Option<Who>, StoreError> {
+        let query =
+            Query { artifact: Some(&self.row.artifact), kinds: &["paused", "resumed"], ..Query::default() };
+        let events = audit::find(self.link.connection(), self.cluster, &query, ASKED).await?;
+        Ok(events.iter().take_while(|event| event.event.kind == "paused").last().map(Who::of))
     }
 
     async fn last(&self, kinds: &[&str]) -> Result<Option<StoredEvent>, StoreError> {

@@ -10,6 +10,7 @@ use tokio::task::AbortHandle;
 use super::Input;
 use crate::clock::{Clock, Instant};
 use crate::name::ClusterName;
+use crate::proof::Proof;
 use crate::protocol::request::Request;
 use crate::protocol::{Call, CallId};
 use crate::store::{Link, StoreError, Target};
@@ -73,13 +74,20 @@ pub(super) struct Links {
     inputs: mpsc::UnboundedSender<Input>,
     /// The protocol waits for no answer longer than this.
     patience: Duration,
+    /// Hears of sessions before they join.
+    proof: Proof,
     flying: Vec<Flight>,
     waiting: VecDeque<Call>,
 }
 
 impl Links {
-    pub(super) fn new(lane: Arc<Lane>, inputs: mpsc::UnboundedSender<Input>, patience: Duration) -> Self {
-        Self { lane, inputs, patience, flying: Vec::new(), waiting: VecDeque::new() }
+    pub(super) fn new(
+        lane: Arc<Lane>,
+        inputs: mpsc::UnboundedSender<Input>,
+        patience: Duration,
+        proof: Proof,
+    ) -> Self {
+        Self { lane, inputs, patience, proof, flying: Vec::new(), waiting: VecDeque::new() }
     }
 
     /// Makes a call on a task of its own. A call that the protocol gave up finishes by itself, and its answer is
@@ -107,7 +115,11 @@ impl Links {
         let since = self.lane.clock.now();
         let Call { id, request } = call;
         let (inputs, lane) = (self.inputs.clone(), Arc::clone(&self.lane));
+        let proof = self.proof.clone();
         let task = tokio::spawn(async move {
+            if let Request::Join { node, .. } = &request {
+                proof.announce(node.session).await;
+            }
             let done = lane.run(async |link| link.call(&lane.cluster, &request).await).await;
             // The keeper may have stopped meanwhile.
             let _ = inputs.send(Input::Answer { id, sent: since, result: done.map_err(Into::into) });

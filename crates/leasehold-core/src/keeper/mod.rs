@@ -19,6 +19,7 @@ use crate::artifact::SharedArtifact;
 use crate::clock::{Clock, Instant};
 use crate::error::Error;
 use crate::name::{ArtifactName, ClusterName, NodeId};
+use crate::proof::Proof;
 use crate::protocol::action::Outcome;
 use crate::protocol::request::{Answer, CallError, Deployment};
 use crate::protocol::{Action, CallId, Config, Event, Machine, SessionId, Token};
@@ -35,6 +36,8 @@ pub(crate) struct Setup {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) artifacts: Vec<SharedArtifact>,
     pub(crate) deployment: Deployment,
+    /// Who may one day prove this process dead.
+    pub(crate) proof: Proof,
     /// Where artifacts run: the runtime on which the node was started.
     pub(crate) runtime: Handle,
     pub(crate) yield_when_stalled: bool,
@@ -102,6 +105,7 @@ struct Keeper {
     clock: Arc<dyn Clock>,
     machine: Machine,
     links: Links,
+    proof: Proof,
     trail: Trail,
     supervisor: Supervisor,
     schedule: ScheduleClock,
@@ -121,23 +125,24 @@ impl Keeper {
         inbox: mpsc::UnboundedReceiver<Input>,
         publish: watch::Sender<Status>,
     ) -> Self {
-        let Setup { cluster, target, work, config, clock, artifacts, deployment, runtime, .. } = setup;
+        let Setup { cluster, target, work, config, clock, artifacts, deployment, proof, runtime, .. } = setup;
         let node: NodeId = config.node.clone();
         let schedule = ScheduleClock::new(Arc::clone(&clock));
         let pulse = Pulse::new(runtime.clone(), config.timings.stall, setup.yield_when_stalled);
         let lane = Arc::new(Lane::new(target, cluster.clone(), Arc::clone(&clock)));
         let patience = config.timings.patience();
-        let links = Links::new(Arc::clone(&lane), inputs.clone(), patience);
+        let links = Links::new(Arc::clone(&lane), inputs.clone(), patience, proof.clone());
         let trail = Trail::new(lane, node, Arc::clone(&clock), patience);
         let (given, ttl) = (Arc::clone(&clock), config.timings.ttl);
         let supervisor =
             Supervisor::new(cluster, runtime, given, schedule.clone(), work, artifacts, inputs, ttl);
         let status = publish.borrow().clone();
-        let machine = Machine::new(Arc::new(config), deployment);
+        let machine = Machine::new(Arc::new(config), deployment).after(proof.dead.clone());
         Self {
             clock,
             machine,
             links,
+            proof,
             trail,
             supervisor,
             schedule,
@@ -166,6 +171,7 @@ impl Keeper {
             if left {
                 // Before anybody hears of it: who waited for the end of this node may end the process.
                 self.trail.flush().await;
+                self.proof.release();
             }
             self.publish();
             if left {

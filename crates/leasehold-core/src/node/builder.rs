@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{DatabaseConnection, DbBackend};
 use uuid::Uuid;
 
 use super::Node;
@@ -14,6 +15,7 @@ use crate::clock::{BootClock, Clock};
 use crate::error::Error;
 use crate::keeper::{self, Setup};
 use crate::name::{ClusterName, NodeId};
+use crate::proof::Proof;
 use crate::protocol::Config;
 use crate::protocol::request::{Deployed, Deployment, Labels, Placement, Request};
 use crate::protocol::rules::Rules;
@@ -116,6 +118,7 @@ pub struct NodeBuilder {
     max_ttl: Option<Duration>,
     yield_when_stalled: bool,
     migrate: bool,
+    lock_file: Option<PathBuf>,
     placement: Placement,
     resolvers: Resolvers,
     artifacts: Vec<PendingArtifact>,
@@ -150,6 +153,7 @@ impl NodeBuilder {
             max_ttl: None,
             yield_when_stalled: false,
             migrate: true,
+            lock_file: None,
             placement: Placement::active_passive(),
             resolvers: Resolvers::default(),
             artifacts: Vec::new(),
@@ -243,6 +247,15 @@ impl NodeBuilder {
         self
     }
 
+    /// A file that this node locks for as long as its process lives, on a local file system (Unix only). When the process
+    /// dies, the next one that takes the lock knows it, ends its session at once and need not wait out its ttl: a restart with the
+    /// same [`node_id`](NodeBuilder::node_id) comes back in milliseconds. Each replica of a machine needs a file of its own.
+    #[must_use]
+    pub fn lock_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.lock_file = Some(path.into());
+        self
+    }
+
     /// How artifacts are placed that do not say so themselves; [`Placement::active_passive`] unless set.
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {
@@ -292,7 +305,9 @@ impl NodeBuilder {
     /// [`Error::Name`], [`Error::Timing`], [`Error::Artifact`] for what cannot work, with nothing changed in the
     /// database. [`Error::Store`] for a database that cannot be reached, is read-only, not durable, or holds tables
     /// of another program. [`Error::Refused`] when the cluster does not take the node: its id is in use, its ttl is
-    /// too long, the program is too old. [`Error::NotJoined`] when there is no session after a while.
+    /// too long, the program is too old. [`Error::Unproven`] when the supervisor that the environment names takes this process
+    /// for no child of its own, or when another process holds the lock file. [`Error::NotJoined`] when there is no session after
+    /// a while.
     pub async fn start(self) -> Result<Node, Error> {
         let cluster = ClusterName::new(&self.cluster)?;
         let random = || format!("node-{}", Uuid::now_v7().simple());
@@ -307,6 +322,11 @@ impl NodeBuilder {
             Database::Url(url) => Target::from_url(url)?,
             Database::Connection(connection) => Target::from_connection(connection).await?,
         };
+        let reach = match &self.database {
+            Database::Url(url) if target.backend() != DbBackend::Sqlite => url.clone(),
+            _ => target.reach(),
+        };
+        let proof = Proof::gather(reach, &cluster, &node, self.lock_file.as_deref()).await?;
         prepare(&target, self.migrate).await?;
         let work = match self.database {
             Database::Connection(connection) => connection,
@@ -335,6 +355,7 @@ impl NodeBuilder {
             clock: self.clock,
             artifacts: artifacts.clone(),
             deployment,
+            proof,
             runtime: tokio::runtime::Handle::current(),
             yield_when_stalled: self.yield_when_stalled,
         })?;

@@ -103,7 +103,7 @@ pub struct Machine {
     difference: Difference,
     deployment: Deployment,
     intent: Intent,
-    /// Sessions of this process that are over, or of which it is not known whether they ever began.
+    /// Sessions of this process that are over, or of which it is not known whether they ever began; and those of dead processes.
     former: Vec<SessionId>,
     phase: Phase,
 }
@@ -135,6 +135,13 @@ impl Machine {
             former: Vec::new(),
             phase: Phase::Joining(Joining::default()),
         }
+    }
+
+    /// The same, with sessions of processes that are known to be dead: like its own former ones they are deleted before it joins.
+    #[must_use]
+    pub fn after(mut self, dead: Vec<SessionId>) -> Self {
+        self.former.extend(dead);
+        self
     }
 
     #[allow(

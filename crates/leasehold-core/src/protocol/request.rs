@@ -367,7 +367,8 @@ pub enum Request {
         /// The deployment.
         deployment: DeploymentId,
     },
-    /// Deletes sessions of the asking process.
+    /// Deletes sessions of the asking process, or of one that it knows to be dead: whatever the incarnation is, they trust
+    /// nothing any more.
     Leave {
         /// The sessions.
         sessions: Vec<SessionId>,

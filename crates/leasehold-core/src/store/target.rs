@@ -91,6 +91,30 @@ impl Target {
         }
     }
 
+    /// A URL by which another process of this machine reaches the same place, with the password: not to be shown.
+    pub(crate) fn reach(&self) -> String {
+        use sea_orm::sqlx::ConnectOptions;
+        match &self.place {
+            #[cfg(feature = "sqlite")]
+            Place::Sqlite(options) => {
+                let file = options.get_filename();
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+                format!("sqlite://{}?mode=rw", file.display())
+            }
+            #[cfg(feature = "postgres")]
+            Place::Postgres(options) => {
+                let mut url = options.to_url_lossy();
+                // What this leaves out, and where the tables may be.
+                if let Some(more) = options.get_options() {
+                    url.query_pairs_mut().append_pair("options", more);
+                }
+                url.to_string()
+            }
+            #[cfg(feature = "mysql")]
+            Place::MySql(options) => options.to_url_lossy().to_string(),
+        }
+    }
+
     /// A pool of at most `connections` to this place, for fenced writes; it connects when it is first used.
     ///
     /// # Errors

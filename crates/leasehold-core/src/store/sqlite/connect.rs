@@ -9,6 +9,7 @@ use sea_orm::{DatabaseConnection, DbErr, RuntimeErr, SqlxSqliteConnector};
 
 use super::file::OpenFile;
 use super::{BACKEND, SqliteWire};
+use crate::machine::{folder, network};
 use crate::store::error::{ErrorKind, StoreError};
 use crate::store::inspect::Findings;
 
@@ -89,13 +90,6 @@ pub(super) fn inspect(options: &SqliteConnectOptions) -> Result<Findings, StoreE
     Ok(Findings { server: "SQLite".to_owned() })
 }
 
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 #[cfg(unix)]
 fn writable(path: &Path) -> bool {
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
@@ -126,44 +120,5 @@ fn refuse_folder(path: &Path) -> Result<(), StoreError> {
              share work between machines",
             folder.display()
         )),
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn network(folder: &Path) -> Option<&'static str> {
-    // The type of the field differs between architectures; the numbers are 32 bits wide.
-    let magic = rustix::fs::statfs(folder).ok()?.f_type as u32;
-    network_name(magic)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn network(_: &Path) -> Option<&'static str> {
-    None
-}
-
-/// From statfs(2). FUSE is not here: what lies behind it cannot be told.
-#[cfg(target_os = "linux")]
-fn network_name(magic: u32) -> Option<&'static str> {
-    match magic {
-        0x6969 => Some("NFS"),
-        0x517B => Some("SMB"),
-        0xFF53_4D42 => Some("CIFS"),
-        0xFE53_4D42 => Some("SMB2"),
-        0x0102_1997 => Some("9p"),
-        _ => None,
-    }
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn network_file_systems_are_known_by_their_number() {
-        assert_eq!(network_name(0x6969), Some("NFS"));
-        assert_eq!(network_name(0xFF53_4D42), Some("CIFS"));
-        for local in [0xEF53, 0x0102_1994, 0x5846_5342, 0x794C_7630] {
-            assert_eq!(network_name(local), None, "ext4, tmpfs, XFS and overlayfs are local");
-        }
     }
 }

@@ -59,12 +59,8 @@ fn identity(found: &std::fs::Metadata) -> String {
     format!("{:?}", found.created().ok())
 }
 
-/// Which boot of the machine it is. Systems that do not tell count as never rebooted: what was committed with
-/// `synchronous = FULL` outlives a reboot, and no process does.
+/// Systems that do not tell their boot count as never rebooted: what was committed with `synchronous = FULL` outlives a
+/// reboot, and no process does.
 fn boot() -> &'static str {
-    static BOOT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    BOOT.get_or_init(|| {
-        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        id.map_or_else(|_| "boot".to_owned(), |id| id.trim().to_owned())
-    })
+    crate::machine::boot().unwrap_or("boot")
 }

@@ -1,0 +1,60 @@
+//! What the machine says of itself.
+
+use std::path::Path;
+
+/// Which boot of the machine it is, where the system tells: two processes that read the same run under the same kernel.
+pub(crate) fn boot() -> Option<&'static str> {
+    static BOOT: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let read = || {
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
+    };
+    BOOT.get_or_init(read).as_deref()
+}
+
+/// The network file system that a folder is on, if it is on one: locks there do not prove anything.
+#[cfg(target_os = "linux")]
+pub(crate) fn network(folder: &Path) -> Option<&'static str> {
+    // The type of the field differs between architectures; the numbers are 32 bits wide.
+    let magic = rustix::fs::statfs(folder).ok()?.f_type as u32;
+    network_name(magic)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn network(_: &Path) -> Option<&'static str> {
+    None
+}
+
+/// From statfs(2). FUSE is not here: what lies behind it cannot be told.
+#[cfg(target_os = "linux")]
+fn network_name(magic: u32) -> Option<&'static str> {
+    match magic {
+        0x6969 => Some("NFS"),
+        0x517B => Some("SMB"),
+        0xFF53_4D42 => Some("CIFS"),
+        0xFE53_4D42 => Some("SMB2"),
+        0x0102_1997 => Some("9p"),
+        _ => None,
+    }
+}
+
+/// The folder that a file is in.
+pub(crate) fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_file_systems_are_known_by_their_number() {
+        assert_eq!(network_name(0x6969), Some("NFS"));
+        assert_eq!(network_name(0xFF53_4D42), Some("CIFS"));
+        for local in [0xEF53, 0x0102_1994, 0x5846_5342, 0x794C_7630] {
+            assert_eq!(network_name(local), None, "ext4, tmpfs, XFS and overlayfs are local");
+        }
+    }
+}
