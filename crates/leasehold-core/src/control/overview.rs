@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::unexpected;
 use crate::error::Error;
 use crate::name::{ArtifactName, ClusterName, NodeId};
+use crate::protocol::action::RecordKind;
 use crate::protocol::planning::Reading;
 use crate::protocol::request::{Answer, ClusterRow, Desired, Placement, Request, Scope};
 use crate::protocol::waiting::{Waiting, why_waiting};
 use crate::protocol::{SessionId, Token};
-use crate::store::Link;
+use crate::resolver::ResolveError;
+use crate::store::{Link, audit};
 
 /// A node that takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,37 @@ pub struct Overview {
     pub artifacts: Vec<ArtifactState>,
 }
 
+/// Events among which those are looked for that tell why a resolver has not answered.
+const EVENTS: u64 = 200;
+
+/// What the leader said of the resolvers that have not placed something: only it knows.
+async fn said_by_resolvers(
+    link: &Link,
+    cluster: &ClusterName,
+    leader: Option<&NodeId>,
+    artifacts: &mut [ArtifactState],
+) -> Result<(), Error> {
+    let unplaced = |artifact: &ArtifactState| matches!(artifact.waiting, Some(Waiting::Resolver { .. }));
+    if !artifacts.iter().any(unplaced) {
+        return Ok(());
+    }
+    let events = audit::latest(link.connection(), cluster, EVENTS).await?;
+    let events = events.into_iter().map(|stored| stored.event);
+    // What was said in an earlier term is over.
+    let of_term = events.take_while(|event| event.kind != RecordKind::Elected.as_str());
+    let said: Vec<_> = of_term
+        .filter(|event| event.kind == RecordKind::Failed.as_str() && event.node.as_ref() == leader)
+        .collect();
+    for artifact in artifacts {
+        if let Some(Waiting::Resolver { resolver, said: told }) = &mut artifact.waiting {
+            let begins = ResolveError { resolver: resolver.to_string(), message: String::new() }.to_string();
+            let event = said.iter().find(|event| event.detail.starts_with(&begins));
+            *told = event.map(|event| event.detail.as_str().into());
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn read(link: &Link, name: &ClusterName) -> Result<Overview, Error> {
     // Once to know which deployments there are, which change rarely; then leases and nodes in the planner's order.
     let Answer::View(view) = link.call(name, &Request::Watch { scope: Scope::Everyone }).await? else {
@@ -85,6 +118,8 @@ pub(super) async fn read(link: &Link, name: &ClusterName) -> Result<Overview, Er
             waiting,
         });
     }
+    let leader = view.nodes.iter().find(|node| view.cluster.leader == Some(node.session));
+    said_by_resolvers(link, name, leader.map(|node| &node.node), &mut artifacts).await?;
     let nodes = view.nodes.iter().map(|node| NodeState {
         node: node.node.clone(),
         session: node.session,
