@@ -3,6 +3,8 @@
 pub mod courier;
 pub mod event;
 pub mod judge;
+#[cfg(feature = "mysql-client")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod replica;

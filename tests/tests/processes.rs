@@ -4,7 +4,7 @@
 #[cfg(any(feature = "postgres", feature = "mysql-client"))]
 #[path = "processes/networked.rs"]
 mod networked;
-#[cfg(feature = "postgres-servers")]
+#[cfg(any(feature = "postgres-servers", feature = "mariadb-servers", feature = "mysql-servers"))]
 #[path = "processes/servers.rs"]
 mod servers;
 #[path = "processes/sqlite.rs"]

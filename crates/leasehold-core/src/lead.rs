@@ -3,10 +3,12 @@
 use std::future::Future;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
-use crate::artifact::{Artifact, ArtifactError};
+use crate::artifact::{self, Artifact, ArtifactError};
 use crate::lease::Lease;
 use crate::name::{ArtifactKind, ArtifactName, NameError};
+use crate::protocol::placement::Placement;
 
 /// An async function that runs on one node at a time: while this one holds the lease of that name.
 ///
@@ -25,6 +27,7 @@ use crate::name::{ArtifactKind, ArtifactName, NameError};
 pub struct Lead<F> {
     name: ArtifactName,
     kind: ArtifactKind,
+    placement: Option<Placement>,
     function: F,
 }
 
@@ -38,7 +41,14 @@ where
     /// # Errors
     /// [`NameError`] when the name breaks `[a-z0-9][a-z0-9._-]{0,99}`.
     pub fn new(name: impl AsRef<str>, function: F) -> Result<Self, NameError> {
-        Ok(Self { name: ArtifactName::new(name)?, kind: ArtifactKind::new("lead")?, function })
+        let (name, kind) = (ArtifactName::new(name)?, ArtifactKind::new("lead")?);
+        Ok(Self { name, kind, placement: None, function })
+    }
+
+    /// How it is placed; as the node's other artifacts unless set.
+    #[must_use]
+    pub fn placement(self, placement: Placement) -> Self {
+        Self { placement: Some(placement), ..self }
     }
 }
 
@@ -54,6 +64,14 @@ where
 
     fn kind(&self) -> ArtifactKind {
         self.kind.clone()
+    }
+
+    fn placement(&self) -> Option<&Placement> {
+        self.placement.as_ref()
+    }
+
+    fn fingerprint(&self) -> Uuid {
+        artifact::fingerprint(&self.placement)
     }
 
     async fn run(&self, lease: Lease) -> Result<(), ArtifactError> {

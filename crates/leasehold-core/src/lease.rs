@@ -219,7 +219,7 @@ impl Lease {
         let value = value.to_string();
         // On a task of its own: a statement that is dropped half-way would cost the pool a connection.
         let put = tokio::spawn(async move { checkpoint::put(&work, &lease, &name, &value).await });
-        transaction::joined(put).await?.map_err(|error| self.explain(error))
+        transaction::answered("save a checkpoint", put).await?.map_err(|error| self.explain(error))
     }
 
     /// Reads the progress that the last holder wrote under `key`.
@@ -230,7 +230,7 @@ impl Lease {
         let (work, lease, name) = (self.0.work.clone(), self.0.key.clone(), key.to_owned());
         let get =
             tokio::spawn(async move { checkpoint::get(&work, &lease.cluster, &lease.artifact, &name).await });
-        Ok(transaction::joined(get).await??.map(|found| found.value))
+        Ok(transaction::answered("load a checkpoint", get).await??.map(|found| found.value))
     }
 
     /// Brings the id of the last command that waits for this artifact's holder, 0 while none does: a hint to look for
@@ -267,7 +267,7 @@ impl Lease {
     /// itself with an unknown outcome.
     ///
     /// # Errors
-    /// [`Error::Store`], with `operation` in its text.
+    /// [`Error::Store`], with `operation` in its text. When there is no answer within 60 s, with an unknown outcome.
     pub async fn query(
         &self,
         operation: &'static str,
@@ -276,7 +276,7 @@ impl Lease {
         let work = self.0.work.clone();
         let backend = work.get_database_backend();
         let query = tokio::spawn(async move { work.query_all_raw(statement).await });
-        let rows = transaction::joined(query).await?;
+        let rows = transaction::answered(operation, query).await?;
         rows.map_err(|error| StoreError::database(backend, operation, error).into())
     }
 
@@ -322,7 +322,7 @@ impl Lease {
                 Control::new(target, key.cluster).by(format!("{} itself", key.artifact)).reason(reason);
             control.pause(&key.artifact).await
         });
-        transaction::joined(pause).await?
+        transaction::answered("pause", pause).await?
     }
 
     /// Says how what this run works with is doing, for [`Node::status`](crate::node::Node::status). It is shown until it

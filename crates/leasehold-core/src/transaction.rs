@@ -1,5 +1,7 @@
 //! Transactions that survive being dropped: begin, commit and rollback each run on a task of their own.
 
+use std::time::Duration;
+
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, TransactionOptions,
     TransactionTrait,
@@ -8,7 +10,11 @@ use tokio::task::JoinHandle;
 
 use crate::error::Error;
 use crate::lease::Lease;
-use crate::store::StoreError;
+use crate::store::{ErrorKind, StoreError};
+
+/// One of several connections may be dead though the others, and so the lease, live: a firewall forgot it, say. Nobody waits
+/// for ever then. Far longer than any lock is waited for (5 s) and than a large page takes to arrive.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// An open transaction. Dropped, it rolls back on a task of its own.
 pub(crate) struct Open {
@@ -27,7 +33,7 @@ impl Open {
             let transaction = Some(db.begin_with_options(options).await?);
             Ok::<_, DbErr>(Self { transaction, backend })
         });
-        joined(begin).await?.map_err(|error| StoreError::database(backend, "begin", error).into())
+        answered("begin", begin).await?.map_err(|error| StoreError::database(backend, "begin", error).into())
     }
 
     pub(crate) fn transaction(&self) -> &DatabaseTransaction {
@@ -51,7 +57,7 @@ impl Open {
             let committed = transaction.commit().await;
             committed.map_err(|error| StoreError::database(backend, "commit", error).into())
         });
-        joined(commit).await?
+        answered("commit", commit).await?
     }
 }
 
@@ -65,6 +71,14 @@ impl Drop for Open {
     }
 }
 
+/// Waits for a task that asks the database, which nobody aborts: after [`ANSWER`] it is left to itself, with an unknown outcome.
+pub(crate) async fn answered<T>(operation: &'static str, task: JoinHandle<T>) -> Result<T, Error> {
+    tokio::time::timeout(ANSWER, joined(task)).await.unwrap_or_else(|_| {
+        let silent = format!("the database did not answer within {ANSWER:?}; its connection may lead nowhere");
+        Err(StoreError::new(ErrorKind::Unreachable, operation, silent).into())
+    })
+}
+
 /// Waits for a task that nobody aborts; its panic becomes this task's.
 pub(crate) async fn joined<T>(task: JoinHandle<T>) -> Result<T, Error> {
     match task.await {
@@ -74,5 +88,18 @@ pub(crate) async fn joined<T>(task: JoinHandle<T>) -> Result<T, Error> {
             // The runtime shuts down.
             Err(_) => Err(Error::Left),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_leads_nowhere_is_not_waited_for_for_ever() {
+        let silent = answered("read", tokio::spawn(std::future::pending::<()>())).await.unwrap_err();
+        let Error::Store(error) = silent else { panic!("{silent}") };
+        assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Unreachable, true));
+        answered("read", tokio::spawn(async {})).await.unwrap();
     }
 }

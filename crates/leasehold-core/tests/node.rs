@@ -13,6 +13,8 @@ use leasehold_core::lease::Lease;
 
 use leasehold_core::name::{ArtifactKind, ArtifactName, NodeId};
 use leasehold_core::node::{Node, NodeBuilder};
+use leasehold_core::protocol::placement::Placement;
+use leasehold_core::resolver::{Problem, ResolveError, Resolver};
 use leasehold_core::store::{Target, audit};
 use leasehold_core::{Error, LeaseLost};
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
@@ -262,6 +264,68 @@ async fn a_move_and_a_pause_outlive_a_restart_of_all_nodes() {
     assert!(on_a.try_recv().is_err(), "it was moved to b");
     a.shutdown().await;
     b.shutdown().await;
+}
+
+/// Why nobody runs this artifact, as an operator reads it.
+async fn waiting(control: &Control, artifact: &str) -> String {
+    let overview = control.overview().await.unwrap();
+    let found = overview.artifacts.into_iter().find(|state| state.artifact.as_str() == artifact).unwrap();
+    found.waiting.map(|waiting| waiting.to_string()).unwrap_or_default()
+}
+
+#[derive(Debug)]
+struct ByTenant;
+
+impl Resolver for ByTenant {
+    fn name(&self) -> &str {
+        "by-tenant"
+    }
+
+    fn resolve(&self, _: &Problem) -> Result<Vec<Option<usize>>, ResolveError> {
+        let message = "there is no list of tenants".to_owned();
+        Err(ResolveError { resolver: self.name().to_owned(), message })
+    }
+}
+
+#[tokio::test]
+async fn an_overview_tells_why_nobody_runs_an_artifact() {
+    let folder = TempDir::new().unwrap();
+    let (leases, mut runs) = mpsc::unbounded_channel();
+    let placed = |name: &str, placement| Lead::new(name, async |_| Ok(())).unwrap().placement(placement);
+    let a = builder(&folder, "a")
+        .add_resolver(ByTenant)
+        .artifact(placed("custom", Placement::by("by-tenant")))
+        .artifact(placed("pinned", Placement::pinned(["x", "y"]).unwrap()))
+        .artifact(placed("labelled", Placement::round_robin().label("zone", "eu")))
+        .artifact(placed("lonely", Placement::round_robin().min_nodes(3)))
+        .artifact(job("import", leases))
+        .start()
+        .await
+        .unwrap();
+    next(&mut runs).await;
+    let control = a.control();
+    assert_eq!(waiting(&control, "import").await, "");
+    let why = waiting(&control, "pinned").await;
+    assert!(why.contains("pinned to x, y, of which none takes part"), "{why}");
+    let why = waiting(&control, "labelled").await;
+    assert!(why.contains("has the labels of its placement"), "{why}");
+    let why = waiting(&control, "lonely").await;
+    assert!(why.contains("waits for 3 nodes") && why.contains("1 take part"), "{why}");
+    let said = async || loop {
+        let why = waiting(&control, "custom").await;
+        if why.contains("list of tenants") {
+            return why;
+        }
+        tokio::task::yield_now().await;
+    };
+    let why = tokio::time::timeout(HANG, said()).await.unwrap();
+    assert_eq!(why, r#"not placed: resolver "by-tenant": there is no list of tenants"#);
+    control.pause(&ArtifactName::new("import").unwrap()).await.unwrap();
+    a.wait(|status| !status.runs("import")).await.unwrap();
+    let paused = async || while waiting(&control, "import").await != "paused" {};
+    tokio::time::timeout(HANG, paused()).await.unwrap();
+    a.shutdown().await;
+    assert!(waiting(&control, "custom").await.contains("deployed by no node"));
 }
 
 #[tokio::test]

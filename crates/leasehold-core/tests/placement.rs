@@ -369,6 +369,16 @@ fn a_command_reaches_the_run_wherever_it_is() {
     sim.database().apply(&command);
     sim.wait(TTL, |sim| sim.command(&holder, "import") == Some(1)).expect("told");
     assert_eq!(sim.command(&holder, "invoices"), None);
+    // Ids are drawn before transactions commit: the holder took the second, and had not seen the first.
+    sim.database().apply(&command);
+    sim.wait(TTL, |sim| sim.command(&holder, "import") == Some(2)).expect("told");
+    sim.database().take_command(2);
+    // Its commit raised the revision.
+    sim.database().apply(&Request::Prefer {
+        artifact: ArtifactName::new("import").unwrap(),
+        node: Some(node(&holder)),
+    });
+    sim.wait(TTL, |sim| sim.command(&holder, "import") == Some(1)).expect("told of what was committed late");
     sim.kill(&holder);
     let heir = if holder == "a" { "b" } else { "a" };
     sim.wait(TTL * 2, |sim| sim.command(heir, "import") == Some(1)).expect("it waits for the next holder");

@@ -33,7 +33,8 @@ pub(super) async fn explain(
     artifact: &ArtifactName,
 ) -> Result<Explanation, Error> {
     let snapshot = Snapshot::read(link, cluster).await?;
-    let mut found = snapshot.reading.leases.iter().zip(snapshot.overview().artifacts);
+    let artifacts = snapshot.overview(link, cluster).await?.artifacts;
+    let mut found = snapshot.reading.leases.iter().zip(artifacts);
     let (row, state) =
         found.find(|(row, _)| row.artifact == *artifact).ok_or_else(|| super::unknown(artifact))?;
     let case = Case { link, cluster, snapshot: &snapshot, row, state: &state };

@@ -6,6 +6,7 @@
 mod explain;
 mod overview;
 mod reader;
+mod said;
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::said::said_by_resolvers;
 use super::unexpected;
 use crate::error::Error;
 use crate::name::{ArtifactKind, ArtifactName, ClusterName, NodeId};
@@ -124,7 +125,15 @@ impl Snapshot {
         })
     }
 
-    pub(super) fn overview(&self) -> Overview {
+    /// With what the leader said of resolvers, which only the audit trail knows.
+    pub(super) async fn overview(&self, link: &Link, name: &ClusterName) -> Result<Overview, Error> {
+        let mut overview = self.plain();
+        let leader = overview.nodes.iter().find(|node| node.leads).map(|node| node.node.clone());
+        said_by_resolvers(link, name, leader.as_ref(), &mut overview.artifacts).await?;
+        Ok(overview)
+    }
+
+    fn plain(&self) -> Overview {
         let nodes: BTreeMap<_, _> = self.view.nodes.iter().map(|node| (node.session, node)).collect();
         let id = |session| nodes.get(&session).map(|node| node.node.clone());
         let mut held: BTreeMap<SessionId, usize> = BTreeMap::new();

@@ -36,7 +36,7 @@ impl Reader {
     /// # Errors
     /// Errors of the database; its kind is `Schema` when there is no such cluster.
     pub async fn overview(&self) -> Result<Overview, Error> {
-        Ok(Snapshot::read(&self.link, &self.cluster).await?.overview())
+        Snapshot::read(&self.link, &self.cluster).await?.overview(&self.link, &self.cluster).await
     }
 
     /// Why an artifact runs where it does, or does not run.

@@ -219,7 +219,8 @@ impl Holdings {
                         run.deadline = Some(deadline);
                         self.timers.insert((deadline, artifact.clone()));
                         actions.push(Action::Revoke { artifact, token: row.token, why, deadline });
-                    } else if row.command > run.told {
+                    } else if row.command > 0 && row.command != run.told {
+                        // Lower than what was told where that was committed later and has been taken.
                         run.told = row.command;
                         actions.push(Action::Command { artifact, token: row.token, command: row.command });
                     }

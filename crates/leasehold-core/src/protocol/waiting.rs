@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use super::board::Board;
 use super::planning::{Reading, waits_for_nodes};
 use super::request::{Deployment, DeploymentId, Desired, LeaseRow, NodeRow};
 use super::rules::Rules;
 use crate::name::NodeId;
+use crate::resolver::Resolvers;
 
 /// Why nobody holds an artifact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,14 @@ pub enum Waiting {
         /// So many are needed.
         needed: u32,
     },
+    /// It is placed by a resolver of the user's, which has not placed it.
+    Resolver {
+        /// Its name.
+        resolver: Arc<str>,
+        /// What it last said to the present leader, or that the leader lacks it. Only an
+        /// [`overview`](crate::control::Control::overview) knows.
+        said: Option<Arc<str>>,
+    },
     /// The next pass of the leader grants it.
     NextPass,
 }
@@ -51,6 +61,11 @@ impl fmt::Display for Waiting {
             Self::TooFewNodes { formed, present, needed } => {
                 write!(f, "waits for {needed} nodes: {formed} have formed the cluster, {present} take part")
             }
+            Self::Resolver { said: Some(said), .. } => write!(f, "not placed: {said}"),
+            Self::Resolver { resolver, said: None } => write!(
+                f,
+                "not placed by resolver {resolver:?}, which finds no node for it, or is about to; every node is to have it"
+            ),
             Self::NextPass => f.write_str("free; the leader's next pass grants it"),
         }
     }
@@ -64,15 +79,15 @@ pub fn why_waiting(
     deployments: &BTreeMap<DeploymentId, Deployment>,
 ) -> Vec<Option<Waiting>> {
     let board = Board::new(reading, nodes, deployments, Rules::default());
-    let formed = reading.cluster.formed;
+    let (formed, built_in) = (reading.cluster.formed, Resolvers::default());
     reading
         .leases
         .iter()
-        .map(|row| board.holder(row).is_none().then(|| waiting(&board, row, formed)))
+        .map(|row| board.holder(row).is_none().then(|| waiting(&board, row, formed, &built_in)))
         .collect()
 }
 
-fn waiting(board: &Board<'_>, row: &LeaseRow, formed: i64) -> Waiting {
+fn waiting(board: &Board<'_>, row: &LeaseRow, formed: i64, built_in: &Resolvers) -> Waiting {
     let deployers = board.deployers(row);
     let present = board.candidates.len();
     if row.desired == Desired::Paused {
@@ -85,6 +100,8 @@ fn waiting(board: &Board<'_>, row: &LeaseRow, formed: i64) -> Waiting {
         Waiting::NoPinnedNode(row.placement.nodes.clone())
     } else if row.placement.min_nodes > 1 && waits_for_nodes(&row.placement, formed, present) {
         Waiting::TooFewNodes { formed, present, needed: row.placement.min_nodes }
+    } else if !built_in.has(&row.placement.resolver) {
+        Waiting::Resolver { resolver: row.placement.resolver.clone(), said: None }
     } else {
         Waiting::NextPass
     }

@@ -33,6 +33,8 @@ const AHEAD: u32 = 16 * 1024;
 /// How long the client waits, in milliseconds, before it fetches again when that is full. Its default of a second would make
 /// a consumer that is a little slower than the broker wait for it after each such portion.
 const FULL: u32 = 10;
+/// Topics that a consumer does not see.
+const HIDDEN: &str = "topic.blacklist";
 /// The pauses before connecting again, between which librdkafka doubles, with jitter.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// A topic that was missing, or has more partitions, is noticed within this.
@@ -175,6 +177,12 @@ pub(super) fn consumer(config: &KafkaConfig, client: &str) -> Result<ClientConfi
         Protocol::Consumer => {
             settings.set("group.protocol", "consumer");
         }
+    }
+    if let Some(dead) = config.dead_letter.as_ref().filter(|_| config.has_pattern()) {
+        // What could not be handled would come back for ever. Topics' names have no other character that means something.
+        let ours = format!("^{}$", dead.replace('.', "\\."));
+        let theirs = config.properties.get(HIDDEN).map(|theirs| format!("{theirs},")).unwrap_or_default();
+        settings.set(HIDDEN, format!("{theirs}{ours}"));
     }
     for (name, value) in [("queued.max.messages.kbytes", AHEAD), ("fetch.queue.backoff.ms", FULL)] {
         if !config.properties.contains_key(name) {

@@ -166,7 +166,7 @@ pub struct KafkaConfig {
     /// What becomes of what could not be handled; tried for ever, in place, unless set.
     #[serde(default)]
     pub retry: RetryPolicy,
-    /// The topic for messages for which that is `dead-letter`.
+    /// The topic for messages for which that is `dead-letter`. A pattern among `topics` does not find it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<String>,
     /// How long the broker may take for an answer; [`DEFAULT_TIMEOUT`] unless set.
@@ -286,12 +286,22 @@ impl KafkaConfig {
         if self.dead_letter.is_some() && self.retry.then != Then::DeadLetter {
             return refuse("dead-letter would never be used: set retry then to dead-letter, or leave it out");
         }
+        if self.dead_letter.is_some() && self.has_pattern() && self.protocol == Protocol::Consumer {
+            return refuse(
+                "topics: with protocol consumer the broker finds what matches a pattern, and may find the dead-letter topic; give names, or use protocol classic",
+            );
+        }
         if let Some(dead) = self.dead_letter.as_ref().filter(|dead| self.topics.contains(dead)) {
             return Err(self.problem(format!(
                 "dead-letter {dead:?} is among topics: what cannot be handled would come back for ever; give another topic"
             )));
         }
         Ok(())
+    }
+
+    /// Whether topics are found by a regular expression.
+    pub(super) fn has_pattern(&self) -> bool {
+        self.topics.iter().any(|topic| topic.starts_with('^'))
     }
 
     fn database(&self) -> Result<(), Error> {

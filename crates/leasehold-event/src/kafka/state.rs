@@ -231,20 +231,33 @@ impl Shared {
             }
             consumer.assign(&from).map_err(|error| self.explain("assign partitions", &error))?;
         }
-        self.works(list.count());
+        self.works(list);
         Ok(())
     }
 
-    pub(super) fn works(&self, partitions: usize) {
+    /// It consumes what is assigned. A topic of which nothing is assigned is told of: it may be missing.
+    pub(super) fn works(&self, assigned: &TopicPartitionList) {
         let KafkaConfig { topics, brokers, .. } = &*self.config;
-        let group = self.config.group();
+        let (group, partitions) = (self.config.group(), assigned.count());
         let text = format!(
             "consumes {partitions} partitions of {} of {brokers}, group {group:?}",
             topics.join(", ")
         );
-        tracing::info!(artifact = %self.lease.artifact(), token = %self.lease.token(), "{text}");
+        let absent = |topic: &&str| !topic.starts_with('^') && assigned.elements_for_topic(topic).is_empty();
+        let absent: Vec<&str> = topics.iter().map(String::as_str).filter(absent).collect();
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.lease.report(Condition::Working(text.into()));
+        let condition = if absent.is_empty() {
+            tracing::info!(artifact = %self.lease.artifact(), token = %self.lease.token(), "{text}");
+            Condition::Working(text.into())
+        } else {
+            let text = format!(
+                "{text}, but none of {}: make the topic, which is looked for every 10 s, or end the other member of the group that has it",
+                absent.join(", ")
+            );
+            tracing::warn!(artifact = %self.lease.artifact(), token = %self.lease.token(), "{text}");
+            Condition::Impaired(text.into())
+        };
+        self.lease.report(condition);
     }
 }
 

@@ -292,6 +292,10 @@ impl<'a> Client<'a> {
                 && let Some(polled) = self.consumer.poll(Duration::ZERO)
             {
                 self.take(polled, &mut events);
+                if !events.is_empty() {
+                    // Of a partition that came meanwhile, and is to wait like the others.
+                    self.pause();
+                }
             }
             self.pass_on(events, gone);
             return false;
@@ -420,8 +424,7 @@ impl<'a> Client<'a> {
 
     fn heals(&mut self) {
         self.impaired = false;
-        let partitions = self.consumer.assignment().map_or(0, |list| list.count());
-        self.shared.works(partitions);
+        self.shared.works(&self.consumer.assignment().unwrap_or_default());
     }
 
     /// Asks a broker that was away whether it is back: it tells by itself only when there is a message.

@@ -250,3 +250,14 @@ impl fmt::Debug for RabbitMqEndpoint {
         f.debug_struct("RabbitMqEndpoint").field("config", &self.config).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heartbeat_is_half_the_ttl_in_whole_seconds_and_never_none() {
+        let of = |ms| heartbeat(Duration::from_millis(ms)).as_secs();
+        assert_eq!([500, 2_000, 5_000, 20_000].map(of), [1, 1, 2, 10]);
+    }
+}

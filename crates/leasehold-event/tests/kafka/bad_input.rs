@@ -8,7 +8,7 @@ use leasehold_core::handler::Log;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_core::status::Condition;
-use leasehold_event::kafka::{Kafka, KafkaConfig, Key, Mechanism, Offsets};
+use leasehold_event::kafka::{Kafka, KafkaConfig, Key, Mechanism, Offsets, Protocol};
 use leasehold_testkit::proxy::{Fault, FaultProxy};
 
 use crate::broker::{Broker, brokers};
@@ -30,6 +30,27 @@ async fn a_missing_topic_is_told_and_found_when_it_is_made() {
     condition(&node, Condition::is_working).await;
     broker.put_record(rdkafka::producer::FutureRecord::to(&topic).key("k").payload("x")).await;
     assert_eq!(next(&mut saw).await.0, "x");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_missing_topic_of_two_is_told_while_the_other_is_consumed() {
+    let (broker, cluster) = (Broker::new(1).await, Cluster::new());
+    let topic = format!("{}.missing", broker.topic);
+    let (gate, mut saw) = Gate::new(10);
+    let kafka = Kafka::consume("payments-in", brokers(), [broker.topic.as_str(), topic.as_str()]).unwrap();
+    let kafka = kafka.group(broker.group.as_str()).property("topic.metadata.refresh.interval.ms", "500");
+    let node = cluster
+        .node("a", kafka.handler(move |message: Message, lease: Lease| gate.clone().pass(message, lease)))
+        .await;
+    broker.put(0, "k", "there").await;
+    assert_eq!(next(&mut saw).await.0, "there");
+    let shown = condition(&node, |shown| impaired(shown).contains("but none of")).await;
+    assert!(impaired(&shown).contains(&format!("none of {topic}: make the topic")), "{shown:?}");
+    broker.create(&topic, 1).await;
+    condition(&node, Condition::is_working).await;
+    broker.put_record(rdkafka::producer::FutureRecord::to(&topic).key("k").payload("found")).await;
+    assert_eq!(next(&mut saw).await.0, "found");
     node.shutdown().await;
 }
 
@@ -75,6 +96,10 @@ fn what_contradicts_itself_is_refused_at_start_with_the_remedy() {
             .contains("order ordered, or per-key with key partition")
     );
     in_database.order(Order::PerKey(4)).key(Key::Partition).handler(Log).validate().unwrap();
+    let pattern =
+        Kafka::consume("payments-in", "broker:9092", ["^pay.*"]).unwrap().dead_letter("payments.dead");
+    pattern.clone().handler(Log).validate().unwrap();
+    assert!(refused(pattern.protocol(Protocol::Consumer)).contains("give names, or use protocol classic"));
     assert!(refused(base().max_in_flight(0)).contains("max-in-flight 0"));
     assert!(refused(base().property("enable.auto.commit", "true")).contains("leasehold sets it"));
     assert!(refused(base().property("no.such.thing", "1")).contains("no.such.thing"));

@@ -6,6 +6,7 @@ use leasehold_core::dispatch::RetryPolicy;
 use leasehold_core::handler::HandlerError;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
+use leasehold_core::status::Condition;
 use leasehold_event::dead;
 use leasehold_event::kafka::Kafka;
 use rdkafka::Message as _;
@@ -53,6 +54,35 @@ async fn after_its_attempts_a_message_is_a_dead_letter_that_tells_why_and_the_ot
     assert_eq!(header(&dead[0], dead::ATTEMPTS), "2");
     assert_eq!(header(&dead[0], dead::SOURCE), format!("{}/0/0", broker.topic));
     assert_eq!(header(&dead[1], dead::REASON), "no order at all");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pattern_does_not_bring_dead_letters_back() {
+    let (broker, cluster) = (Broker::new(1).await, Cluster::new());
+    let dead = format!("{}.dead", broker.topic);
+    broker.create(&dead, 1).await;
+    let (saw, mut inbox) = mpsc::unbounded_channel();
+    let handler = move |message: Message, _: Lease| {
+        let saw = saw.clone();
+        async move {
+            saw.send((message.source().to_owned(), message.text()?.to_owned()))?;
+            if message.text()? == "bad" { Err(HandlerError::reject("no order at all")) } else { Ok(()) }
+        }
+    };
+    let kafka = Kafka::consume("payments-in", brokers(), [format!("^{}.*", broker.topic)]).unwrap();
+    let kafka = kafka.group(broker.group.as_str()).dead_letter(dead.as_str());
+    let node = cluster.node("a", kafka.handler(handler)).await;
+    broker.put(0, "k", "bad").await;
+    let source = format!("{}/0", broker.topic);
+    assert_eq!(next(&mut inbox).await, (source.clone(), "bad".to_owned()));
+    broker.until_committed(0, 1).await;
+    assert_eq!(broker.read(&dead, 1)[0].payload(), Some(&b"bad"[..]));
+    // What the pattern finds was assigned as a whole, before the first message.
+    let shown = condition(&node, Condition::is_working).await;
+    assert!(format!("{shown:?}").contains("consumes 1 partitions"), "{shown:?}");
+    broker.put(0, "k", "good").await;
+    assert_eq!(next(&mut inbox).await, (source, "good".to_owned()));
     node.shutdown().await;
 }
 

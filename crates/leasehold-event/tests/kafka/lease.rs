@@ -1,6 +1,6 @@
 //! One consumer at a time, whatever becomes of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use leasehold_core::dispatch::Order;
 use leasehold_core::handler::HandlerError;
@@ -8,11 +8,15 @@ use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_core::name::ArtifactName;
 use leasehold_event::kafka::{Kafka, KafkaEndpoint, Protocol, Start};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::FutureRecord;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _};
 use tokio::sync::mpsc;
 
 use crate::broker::{Broker, brokers};
-use crate::common::{Cluster, Gate, next};
+use crate::common::{Cluster, Gate, PATIENCE, next};
 
 fn gated(kafka: Kafka, gate: &Gate) -> KafkaEndpoint {
     let gate = gate.clone();
@@ -130,6 +134,64 @@ async fn a_pattern_brings_topics_and_tombstones_have_no_body() {
     assert_eq!(message.key().unwrap(), "gone");
     assert_eq!((message.body(), message.source()), (None, format!("{}/1", broker.topic).as_str()));
     assert_eq!(message.id(), format!("{}/1/0", broker.topic));
+    node.shutdown().await;
+}
+
+/// A holder that wakes up: a member of the artifact's name, which has got the first message and sleeps since then.
+fn sleeper(group: &str, topic: &str) -> BaseConsumer {
+    let mut settings = ClientConfig::new();
+    for (name, value) in [
+        ("bootstrap.servers", brokers().as_str()),
+        ("group.id", group),
+        ("group.instance.id", "payments-in"),
+        ("group.protocol", "classic"),
+        ("partition.assignment.strategy", "range"),
+        ("enable.auto.commit", "false"),
+        ("auto.offset.reset", "earliest"),
+        // Far longer than the test: it is not the broker's patience that ends.
+        ("session.timeout.ms", "300000"),
+        ("max.poll.interval.ms", "600000"),
+    ] {
+        settings.set(name, value);
+    }
+    let consumer: BaseConsumer = settings.create().unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let until = Instant::now() + PATIENCE;
+    // What is no message is told as nothing.
+    let first = loop {
+        assert!(Instant::now() < until, "nothing comes");
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            break message.unwrap().offset();
+        }
+    };
+    assert_eq!(first, 0);
+    consumer
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_holder_takes_the_partitions_at_once_and_the_brokers_fence_refuses_the_last_one() {
+    let (broker, cluster) = (Broker::new(1).await, Cluster::new());
+    broker.put(0, "k", "first").await;
+    let (group, topic) = (broker.group.clone(), broker.topic.clone());
+    let old = tokio::task::spawn_blocking(move || sleeper(&group, &topic)).await.unwrap();
+    let (gate, mut saw) = Gate::new(0);
+    let node = cluster.node("a", gated(broker.consume(), &gate)).await;
+    assert_eq!(next(&mut saw).await.0, "first", "without waiting for the old one's session to time out");
+    let topic = broker.topic.clone();
+    let refused = tokio::task::spawn_blocking(move || {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&topic, 0, Offset::Offset(1)).unwrap();
+        let refused = old.commit(&list, CommitMode::Sync).unwrap_err();
+        // The list does not outlive its consumer: that would hang.
+        drop(list);
+        (refused, old.client().fatal_error())
+    });
+    let (refused, fatal) = refused.await.unwrap();
+    let code = fatal.map(|(code, _)| code).or(refused.rdkafka_error_code());
+    assert_eq!(code, Some(RDKafkaErrorCode::FencedInstanceId), "{refused}");
+    assert_eq!(broker.committed(0), None, "nothing that it commits is accepted");
+    gate.permits.add_permits(1);
+    broker.until_committed(0, 1).await;
     node.shutdown().await;
 }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use leasehold_testkit::proxy::FaultProxy;
@@ -126,13 +128,22 @@ impl Broker {
         self.channel.queue_delete(queue.into(), Default::default()).await.unwrap();
     }
 
-    /// A consumer of somebody else.
+    /// A consumer of somebody else that wants the queue for itself.
     pub async fn stranger(&self, queue: &str) -> (Channel, lapin::Consumer) {
-        let channel = self._connection.create_channel().await.unwrap();
-        let options = lapin::options::BasicConsumeOptions { exclusive: true, ..Default::default() };
+        let options = BasicConsumeOptions { exclusive: true, ..Default::default() };
+        self.consume(queue, options).await.unwrap()
+    }
+
+    /// A consumer of somebody else.
+    pub async fn consume(
+        &self,
+        queue: &str,
+        options: BasicConsumeOptions,
+    ) -> lapin::Result<(Channel, lapin::Consumer)> {
+        let channel = self._connection.create_channel().await?;
         let consume = channel.basic_consume(queue.into(), "stranger".into(), options, FieldTable::default());
-        let consumer = consume.await.unwrap();
-        (channel, consumer)
+        let consumer = consume.await?;
+        Ok((channel, consumer))
     }
 
     /// The connections of leasehold to this virtual host, by their names on the management page.

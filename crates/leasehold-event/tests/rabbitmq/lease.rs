@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use lapin::BasicProperties;
+use lapin::options::BasicConsumeOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use leasehold_core::dispatch::Order;
 use leasehold_core::lease::Lease;
@@ -11,8 +13,8 @@ use leasehold_core::name::ArtifactName;
 use leasehold_core::status::Condition;
 use leasehold_event::rabbitmq::{Fence, Key, RabbitMq};
 
-use crate::broker::Broker;
-use crate::common::{Cluster, Gate, condition, next};
+use crate::broker::{Broker, drop_all};
+use crate::common::{Cluster, Gate, PATIENCE, condition, next};
 
 fn consume(broker: &Broker, gate: &Gate) -> leasehold_event::rabbitmq::RabbitMqEndpoint {
     let gate = gate.clone();
@@ -120,7 +122,22 @@ async fn keys_run_in_parallel_and_in_order_within() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_single_active_consumer_waits_at_the_broker() {
+async fn the_broker_refuses_a_second_consumer_while_the_exclusive_one_lives() {
+    let (broker, cluster) = (Broker::new("classic").await, Cluster::new());
+    let (gate, mut saw) = Gate::new(100);
+    let node = cluster.node("a", consume(&broker, &gate)).await;
+    broker.put("x").await;
+    assert_eq!(next(&mut saw).await.0, "x");
+    let refused = broker.consume("in", BasicConsumeOptions::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("ACCESS_REFUSED"), "{refused}");
+    node.shutdown().await;
+    let (_channel, consumer) = broker.consume("in", BasicConsumeOptions::default()).await.unwrap();
+    drop_all(consumer).await;
+    broker.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_single_active_consumer_a_second_one_waits_at_the_broker() {
     let (broker, cluster) = (Broker::new("").await, Cluster::new());
     broker.declare("in", &[("x-queue-type", "quorum"), ("x-single-active-consumer", "true")]).await;
     let (gate, mut saw) = Gate::new(100);
@@ -134,8 +151,15 @@ async fn a_single_active_consumer_waits_at_the_broker() {
         )
         .await;
     condition(&node, Condition::is_working).await;
-    broker.put("x").await;
-    assert_eq!(next(&mut saw).await.0, "x");
+    let (_channel, mut second) = broker.consume("in", BasicConsumeOptions::default()).await.unwrap();
+    for body in ["1", "2", "3"] {
+        broker.put(body).await;
+        assert_eq!(next(&mut saw).await.0, body);
+    }
     node.shutdown().await;
+    broker.put("4").await;
+    let got = tokio::time::timeout(PATIENCE, second.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(got.data, b"4", "it had got nothing before");
+    drop_all(second).await;
     broker.end().await;
 }

@@ -80,7 +80,7 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// Errors of what it keeps them in.
     async fn replay(&self, which: Which) -> Result<u64, Error>;
 
-    /// Deletes messages that wait. One that is being delivered may be delivered all the same. Tells how many.
+    /// Deletes messages that wait. What a processor has read ahead it delivers all the same: pause it first. Tells how many.
     ///
     /// # Errors
     /// Errors of what it keeps them in.
@@ -92,8 +92,8 @@ pub trait MessageStore: fmt::Debug + Send + Sync + 'static {
     /// Errors of what it keeps them in.
     async fn purge_parked(&self, which: Which) -> Result<u64, Error>;
 
-    /// Moves messages that wait to the end of another store of the same kind and place. One that is being delivered may be
-    /// delivered by both. Tells how many.
+    /// Moves messages that wait to the end of another store of the same kind and place. What a processor has read ahead it
+    /// delivers all the same, and so both may: pause it first. Tells how many.
     ///
     /// # Errors
     /// Errors of what it keeps them in.

@@ -104,6 +104,39 @@ async fn as_many_as_allowed_are_under_way_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_there_is_room_every_slot_fires_and_what_an_operator_asks_for() {
+    Cluster::on_each(async |cluster| {
+        let gate = Arc::new(Semaphore::new(0));
+        let task = every_100_ms(Overlap::Allow { limit: 1000 }).threshold(PATIENCE);
+        let (send, mut inbox) = mpsc::unbounded_channel();
+        let held = Arc::clone(&gate);
+        let task = task.handler(move |firing: Firing| {
+            let (sent, gate) = (send.send(firing), Arc::clone(&held));
+            async move {
+                sent?;
+                Ok(gate.acquire().await?.forget())
+            }
+        });
+        let node = cluster.node("a", task).await;
+        let mut slots = vec![next(&mut inbox).await.slot().timestamp_millis()];
+        node.control().fire_now(&t()).await.unwrap();
+        let mut asked = false;
+        while !asked || slots.len() < 10 {
+            let firing: Firing = next(&mut inbox).await;
+            if firing.is_scheduled() {
+                slots.push(firing.slot().timestamp_millis());
+            } else {
+                asked = true;
+            }
+        }
+        assert!(slots.windows(2).all(|pair| pair[1] == pair[0] + PERIOD), "{slots:?}");
+        gate.add_permits(1000);
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_firing_is_dropped_if_the_task_says_so() {
     Cluster::on_each(async |cluster| {
         let gate = Arc::new(Semaphore::new(0));

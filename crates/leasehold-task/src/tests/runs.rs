@@ -60,6 +60,38 @@ async fn each_slot_fires_once_at_its_rate_across_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_count_is_kept_across_nodes_and_a_restart_of_all() {
+    Cluster::on_each(async |cluster| {
+        let (send, mut inbox) = mpsc::unbounded_channel::<(&str, i64)>();
+        let task = |node: &'static str, count| {
+            let send = send.clone();
+            every_100_ms().count(count).handler(move |firing| {
+                let sent = send.send((node, firing.slot().timestamp_millis()));
+                async move { Ok(sent?) }
+            })
+        };
+        let a = cluster.node("a", task("a", 5)).await;
+        let mut all = vec![next(&mut inbox).await, next(&mut inbox).await];
+        a.shutdown().await;
+        let b = cluster.node("b", task("b", 5)).await;
+        while all.len() < 5 {
+            all.push(next(&mut inbox).await);
+        }
+        assert_eq!(all[4].0, "b", "{all:?}");
+        b.shutdown().await;
+        // All five have fired, and are old.
+        let c = cluster.node("c", task("c", 5)).await;
+        c.wait(|status| status.runs("t")).await.unwrap();
+        c.shutdown().await;
+        assert!(inbox.try_recv().is_err(), "{all:?}");
+        let history = cluster.history().await;
+        assert_eq!(history.len(), 5);
+        assert!(succeeded(&history), "{history:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_firing_comes_back_as_the_second_attempt() {
     Cluster::on_each(async |cluster| {
         let (send, mut inbox) = mpsc::unbounded_channel::<Seen>();

@@ -165,8 +165,9 @@ impl Reason {
                 Waiting::NoPinnedNode(_) => "no-pinned-node",
                 Waiting::NoLabelledNode => "no-labelled-node",
                 Waiting::TooFewNodes { .. } => "too-few-nodes",
+                Waiting::Resolver { .. } => "resolver",
                 Waiting::NextPass => "next-pass",
-                _ => "waiting",
+                Waiting::Paused => "paused",
             },
             Self::Draining { .. } => "draining",
             Self::Evicted { .. } => "evicted",
@@ -224,13 +225,15 @@ fn remedy(waiting: &Waiting) -> Option<&'static str> {
         Waiting::NotDeployed => {
             Some("start a node that deploys it; if it is gone for good, `leasehold forget`")
         }
-        Waiting::NoPinnedNode(_) => None,
+        Waiting::NoPinnedNode(_) | Waiting::Paused => None,
         Waiting::NoLabelledNode => Some("start a node with these labels, or change the placement"),
         Waiting::TooFewNodes { .. } => Some("start more nodes, or lower min_nodes of the placement"),
+        Waiting::Resolver { .. } => {
+            Some("give every node that resolver (NodeBuilder::add_resolver), or change the placement")
+        }
         Waiting::NextPass => {
             Some("wait a moment; if it lasts, the leader cannot plan: see its log, or evict it")
         }
-        _ => None,
     }
 }
 
