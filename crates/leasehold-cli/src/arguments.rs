@@ -11,8 +11,10 @@ use leasehold_core::duration;
 /// See, explain and steer a cluster of leasehold, and run a service so that its death is known at once.
 #[derive(Debug, Parser)]
 #[command(name = "leasehold", version, propagate_version = true, max_term_width = 110)]
-#[command(after_help = "Exit codes: 0 done, 1 the database or the system failed, 2 invalid, 3 nothing of that name, 4 the state \
-                        forbids it, 5 not done in time. `run` exits as its program does.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 the database or the system failed, 2 invalid, 3 nothing of that name, 4 the state \
+                        forbids it, 5 not done in time. `run` exits as its program does."
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) place: Place,

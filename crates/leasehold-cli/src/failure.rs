@@ -160,8 +160,13 @@ mod tests {
     #[test]
     fn the_nearest_names_are_offered() {
         let known = ["nightly-invoices", "nightly-billing", "crm-push", "import"];
-        let offered = |name: &str| Failure::unknown("artifact", name, known, "leasehold artifacts").to_string();
-        assert!(offered("nightly-invoice").contains("did you mean nightly-invoices"), "{}", offered("nightly-invoice"));
+        let offered =
+            |name: &str| Failure::unknown("artifact", name, known, "leasehold artifacts").to_string();
+        assert!(
+            offered("nightly-invoice").contains("did you mean nightly-invoices"),
+            "{}",
+            offered("nightly-invoice")
+        );
         assert!(offered("crm-psuh").ends_with("did you mean crm-push?"), "{}", offered("crm-psuh"));
         assert!(offered("billing").contains("nightly-billing"));
         assert!(offered("zzz").ends_with("`leasehold artifacts` lists those that there are"));

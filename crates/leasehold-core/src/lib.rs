@@ -15,7 +15,7 @@
 //! | [`panic`](mod@panic) | what a panic says |
 //! | [`supervise`] | being the parent of a service, so that its death is known at once |
 //! | [`resolver`] | which node runs what: pure policies |
-//! | [`status`] | what a node shows of itself |
+//! | [`status`], [`health`], [`telemetry`] | what a node shows of itself; whether it is well, for probes; metrics |
 //! | [`protocol`] | the state machines that decide, without I/O and without a clock |
 //! | [`store`] | the database: dialects, fences, checkpoints, the audit trail |
 //! | [`cron`] | cron expressions in a time zone |
@@ -35,6 +35,7 @@ pub mod dispatch;
 pub mod duration;
 pub mod error;
 pub mod handler;
+pub mod health;
 pub mod inbox;
 mod keeper;
 pub mod lead;
@@ -53,6 +54,7 @@ pub mod status;
 pub mod store;
 #[cfg(unix)]
 pub mod supervise;
+pub mod telemetry;
 pub mod timing;
 mod transaction;
 

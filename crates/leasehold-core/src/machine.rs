@@ -5,9 +5,8 @@ use std::path::Path;
 /// Which boot of the machine it is, where the system tells: two processes that read the same run under the same kernel.
 pub(crate) fn boot() -> Option<&'static str> {
     static BOOT: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-    let read = || {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned())
-    };
+    let read =
+        || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok().map(|id| id.trim().to_owned());
     BOOT.get_or_init(read).as_deref()
 }
 

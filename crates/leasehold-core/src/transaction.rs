@@ -74,7 +74,8 @@ impl Drop for Open {
 /// Waits for a task that asks the database, which nobody aborts: after [`ANSWER`] it is left to itself, with an unknown outcome.
 pub(crate) async fn answered<T>(operation: &'static str, task: JoinHandle<T>) -> Result<T, Error> {
     tokio::time::timeout(ANSWER, joined(task)).await.unwrap_or_else(|_| {
-        let silent = format!("the database did not answer within {ANSWER:?}; its connection may lead nowhere");
+        let silent =
+            format!("the database did not answer within {ANSWER:?}; its connection may lead nowhere");
         Err(StoreError::new(ErrorKind::Unreachable, operation, silent).into())
     })
 }

@@ -8,6 +8,8 @@ use futures_util::FutureExt;
 use leasehold_core::Error;
 use leasehold_core::artifact::ArtifactError;
 use leasehold_core::lease::Lease;
+use leasehold_core::telemetry;
+use tracing::Instrument;
 
 use crate::claim::{Claim, Key, Record, Unfinished};
 use crate::config::TaskConfig;
@@ -91,7 +93,15 @@ where
         loop {
             // The claim may have waited. Unfinished, the firing is the next holder's.
             self.lease.check()?;
-            let outcome = self.handle(Firing::new(at, key.command, attempt, self.lease.clone())).await;
+            if attempt == 1 && key.command == 0 {
+                let late = u64::try_from(self.now().saturating_sub(key.slot)).unwrap_or(0);
+                telemetry::lateness(self.lease, Duration::from_millis(late));
+            }
+            let firing = Firing::new(at, key.command, attempt, self.lease.clone());
+            let artifact = &self.config.name;
+            let span = tracing::info_span!("leasehold.firing", %artifact, slot = %at, attempt);
+            let outcome = self.handle(firing).instrument(span).await;
+            telemetry::firing(self.lease, outcome.name());
             let now = self.now();
             let again = self.config.retry.pause(attempt).filter(|_| outcome != Outcome::Succeeded);
             self.tell(at, attempt, &outcome, again);

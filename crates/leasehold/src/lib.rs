@@ -32,12 +32,16 @@
 //! | `task` (default) | scheduled tasks |
 //! | `processor` | message stores, and processors that forward from them |
 //! | `polling-files`, `polling-http`, `polling-sql` | folders, URLs and queries that are polled; `polling` for all |
+//! | `health` | the health of a node as a tower service, for probes over HTTP |
 //! | `rabbitmq` | consumers of RabbitMQ queues |
 //! | `kafka` | consumers of Kafka topics; `kafka-ssl` for TLS and SCRAM, by the system's OpenSSL |
 
+/// Being the parent of a service, so that its death is known at once; `leasehold run` on the command line does the same.
+#[cfg(unix)]
+pub use leasehold_core::supervise;
 pub use leasehold_core::{
-    Error, LeaseLost, artifact, bytes, clock, control, dispatch, handler, lead, lease, message, name, node,
-    resolver, secret, status, store, timing,
+    Error, LeaseLost, artifact, bytes, clock, control, dispatch, handler, health, lead, lease, message, name,
+    node, resolver, secret, status, store, telemetry, timing,
 };
 
 /// The protocol's vocabulary: sessions, tokens, desired states.

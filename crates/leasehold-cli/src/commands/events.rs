@@ -83,17 +83,12 @@ fn detail(detail: &str) -> String {
     [verb, by, reason].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-pub(super) async fn events(
-    cluster: &Cluster,
-    asked: &arguments::Events,
-    json: bool,
-) -> Result<(), Failure> {
+pub(super) async fn events(cluster: &Cluster, asked: &arguments::Events, json: bool) -> Result<(), Failure> {
     // Of artifacts that were forgotten and nodes that are gone, too: no name is unknown here.
     let artifact = asked.artifact.as_ref().map(ArtifactName::new).transpose()?;
     let node = asked.node.as_ref().map(NodeId::new).transpose()?;
     let kinds: Vec<&str> = asked.kinds.iter().map(String::as_str).collect();
-    let query =
-        Query { artifact: artifact.as_ref(), node: node.as_ref(), kinds: &kinds, ..Query::default() };
+    let query = Query { artifact: artifact.as_ref(), node: node.as_ref(), kinds: &kinds, ..Query::default() };
     let style = Style::of_stdout();
     let show = |event: &StoredEvent| {
         let fields = Fields::from(event);

@@ -2,7 +2,7 @@
 
 mod artifacts;
 mod completions;
-//mod doctor;
+mod doctor;
 mod events;
 mod explain;
 mod history;
@@ -13,7 +13,7 @@ mod show;
 mod status;
 mod steer;
 mod store;
-//mod timeline;
+mod timeline;
 
 use std::process::ExitCode;
 
@@ -31,7 +31,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Run { program } => return run::run(program).await,
         Command::Completions { shell } => completions::print(shell)?,
         Command::Migrate(migrate) => migrate::migrate(&place, migrate).await?,
-        //Command::Doctor => return doctor::doctor(&place).await,
+        Command::Doctor => return doctor::doctor(&place).await,
         Command::Store(store) => store::store(&place, store).await?,
         Command::Status(viewed) => {
             let cluster = Cluster::open(&place).await?;
@@ -57,8 +57,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::History { task, limit } => {
             history::report(&Cluster::open(&place).await?, &task, limit).await?.print(json)?;
         }
-        Command::Timeline { .. } => {
-            //timeline::timeline(&Cluster::open(&place).await?, since, &svg, &artifacts).await?;
+        Command::Timeline { since, svg, artifacts } => {
+            timeline::timeline(&Cluster::open(&place).await?, since, &svg, &artifacts).await?;
         }
         other => steer::steer(&Cluster::open(&place).await?, other, json).await?,
     }

@@ -21,7 +21,10 @@ pub(super) async fn run(program: Vec<OsString>) -> Result<ExitCode, Failure> {
         return Err(Failure::invalid("no program is named: leasehold run -- my-service --port 80"));
     };
     // What the node says of its database, and what went wrong, goes where the service's own log goes.
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing_subscriber::filter::LevelFilter::WARN).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .init();
     let mut command = std::process::Command::new(name);
     command.args(arguments);
     let shown = name.to_string_lossy();
@@ -47,7 +50,9 @@ pub(super) async fn run(program: Vec<OsString>) -> Result<ExitCode, Failure> {
 
 fn described(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
-        (Some(9), _) => "was killed by signal 9 (if nobody sent it, the machine ran out of memory)".to_owned(),
+        (Some(9), _) => {
+            "was killed by signal 9 (if nobody sent it, the machine ran out of memory)".to_owned()
+        }
         (Some(signal), _) if status.core_dumped() => format!("crashed by signal {signal}, core dumped"),
         (Some(signal), _) => format!("was ended by signal {signal}"),
         (None, Some(code)) => format!("exited with status {code}"),

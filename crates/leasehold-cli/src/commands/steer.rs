@@ -34,7 +34,8 @@ pub(super) async fn steer(cluster: &Cluster, command: Command, json: bool) -> Re
         Command::Undrain { node, asked } => {
             let (id, _) = cluster.node(&node).await?;
             if !cluster.asked(&asked).readmit(&id).await? {
-                let why = format!("node {node} is neither drained nor evicted by an operator; nothing to undo");
+                let why =
+                    format!("node {node} is neither drained nor evicted by an operator; nothing to undo");
                 return Err(Failure::refused(why));
             }
             format!("{node} takes part again")
@@ -44,13 +45,19 @@ pub(super) async fn steer(cluster: &Cluster, command: Command, json: bool) -> Re
             let ttl = present(&overview, &id).map_or(Duration::ZERO, |state| state.ttl);
             confirm(
                 consent,
-                &format!("evicting {node} cuts off what it runs, within its ttl of {}", duration::format(ttl)),
+                &format!(
+                    "evicting {node} cuts off what it runs, within its ttl of {}",
+                    duration::format(ttl)
+                ),
             )?;
             evict(cluster, &id, &asked, awaited).await?
         }
         Command::Forget { name, asked, consent } => {
             let (artifact, _) = cluster.artifact(&name).await?;
-            confirm(consent, &format!("forgetting {name} drops its desired state, its move and its commands"))?;
+            confirm(
+                consent,
+                &format!("forgetting {name} drops its desired state, its move and its commands"),
+            )?;
             cluster.asked(&asked).forget(&artifact).await?;
             format!("{name} is forgotten; its tokens, checkpoints and history stay")
         }
@@ -188,12 +195,7 @@ async fn drain(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -
     })
 }
 
-async fn evict(
-    cluster: &Cluster,
-    node: &NodeId,
-    asked: &Asked,
-    awaited: Awaited,
-) -> Result<String, Failure> {
+async fn evict(cluster: &Cluster, node: &NodeId, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
     cluster.asked(asked).evict(node).await?;
     until(awaited, "the eviction", async || {
         let overview = cluster.reader.overview().await?;

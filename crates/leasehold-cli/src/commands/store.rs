@@ -55,14 +55,21 @@ pub(super) async fn store(place: &Place, command: Store) -> Result<(), Failure> 
         }
         Store::List { store, parked, after, limit } => {
             let store = open(&db, &store).await?;
-            let found = if parked { parked_in(&store, after, limit).await? } else { waiting_in(&store, after, limit).await? };
+            let found = if parked {
+                parked_in(&store, after, limit).await?
+            } else {
+                waiting_in(&store, after, limit).await?
+            };
             list(&found, parked)?.print(json)
         }
         Store::Peek { store, id } => peek(&open(&db, &store).await?, id).await?.print(json),
         Store::Replay { store, which, consent } => {
             let opened = open(&db, &store).await?;
             let what = described(which);
-            confirm(consent, &format!("replaying {what} of {store} delivers again what was parked, out of order"))?;
+            confirm(
+                consent,
+                &format!("replaying {what} of {store} delivers again what was parked, out of order"),
+            )?;
             done(json, "replayed", opened.replay(which.into()).await?, &store)
         }
         Store::Purge { store, parked, which, consent } => {
@@ -100,7 +107,9 @@ impl From<WhichMessages> for Which {
 
 fn done(json: bool, what: &str, count: u64, store: &str) -> Result<(), Failure> {
     if count == 0 {
-        return Err(Failure::refused(format!("nothing of {store} was {what}: there is no such message; see `leasehold store list {store}`")));
+        return Err(Failure::refused(format!(
+            "nothing of {store} was {what}: there is no such message; see `leasehold store list {store}`"
+        )));
     }
     match json {
         true => line(&serde_json::json!({ what: count }).to_string()),

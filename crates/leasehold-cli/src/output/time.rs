@@ -33,6 +33,9 @@ mod tests {
 
     #[test]
     fn an_age_is_told_in_its_largest_unit() {
-        assert_eq!([age(-5), age(999), age(61_000), age(7_300_000), age(90_000_000)], ["0s", "0s", "1m", "2h", "1d"]);
+        assert_eq!(
+            [age(-5), age(999), age(61_000), age(7_300_000), age(90_000_000)],
+            ["0s", "0s", "1m", "2h", "1d"]
+        );
     }
 }

@@ -159,7 +159,8 @@ impl Case<'_> {
     /// An operator's move that cannot be honoured at present.
     fn preferred(&self, held: Option<&NodeRow>, reasons: &mut Vec<Reason>) {
         let Some(preferred) = &self.row.preferred else { return };
-        if held.is_some_and(|holder| holder.node == *preferred) || self.state.target.as_ref() == Some(preferred)
+        if held.is_some_and(|holder| holder.node == *preferred)
+            || self.state.target.as_ref() == Some(preferred)
         {
             return;
         }
@@ -168,7 +169,9 @@ impl Case<'_> {
             None => "it does not take part",
             Some(node) if node.evicted => "it is evicted",
             Some(node) if node.draining => "it drains",
-            Some(node) if !self.snapshot.deployers(&self.row.artifact).any(|other| other.node == node.node) => {
+            Some(node)
+                if !self.snapshot.deployers(&self.row.artifact).any(|other| other.node == node.node) =>
+            {
                 "it has not deployed the artifact"
             }
             Some(_) => "the leader has not planned it yet, or that node failed to run it",

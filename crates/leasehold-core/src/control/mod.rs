@@ -262,7 +262,11 @@ impl Control {
         let ms = i64::try_from(max_ttl.as_millis()).unwrap_or(i64::MAX);
         if !store::people::set_max_ttl(link.connection(), &self.cluster, ms).await? {
             let nodes: Vec<_> = nodes.iter().map(|node| node.node.as_str()).collect();
-            return refuse(format!("nodes of cluster {} live: {}; stop them first", self.cluster, nodes.join(", ")));
+            return refuse(format!(
+                "nodes of cluster {} live: {}; stop them first",
+                self.cluster,
+                nodes.join(", ")
+            ));
         }
         self.note(&link, "max-ttl", None, None, &format!("{max_ttl:?}")).await;
         link.close().await;

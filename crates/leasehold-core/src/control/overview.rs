@@ -14,8 +14,8 @@ use crate::protocol::request::{
 };
 use crate::protocol::waiting::{Waiting, why_waiting};
 use crate::protocol::{Incarnation, SessionId, Token};
-use crate::store::people::{self, SessionNote};
 use crate::store::Link;
+use crate::store::people::{self, SessionNote};
 
 /// A node that takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use crate::clock::{BootClock, Clock, Instant};
 use crate::handler::SharedHandler;
 use crate::lease::Lease;
 use crate::message::Message;
+use crate::telemetry;
 
 /// A longer pause is waited for in parts: timers stand still while the machine is suspended.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(10);
@@ -187,6 +188,7 @@ impl Driver<'_> {
         let verdict = self.engine.finish(ticket, outcome, BootClock.now());
         if let (Verdict::RetryAt(due), Some((position, attempts))) = (&verdict, self.engine.place(ticket)) {
             self.source.postponed(position, attempts, *due, &reason);
+            telemetry::messages(self.lease, "retried", 1);
         }
         if let Verdict::Stop(why) = verdict {
             self.stopped.get_or_insert(why);
@@ -199,7 +201,9 @@ impl Driver<'_> {
         }
         self.lease.check()?;
         let mut settlement = self.engine.take_settlement();
+        let counts = Counts::of(&settlement);
         self.source.settle(&mut settlement).await?;
+        counts.tell(self.lease);
         self.told(&settlement);
         self.engine.give_back(settlement);
         Ok(())
@@ -233,5 +237,40 @@ impl Driver<'_> {
         }
         self.lease.check()?;
         self.source.close().await
+    }
+}
+
+/// What becomes of the messages of a settlement, which its source takes out.
+struct Counts {
+    delivered: usize,
+    retried: usize,
+    parked: usize,
+    discarded: usize,
+}
+
+impl Counts {
+    fn of(settlement: &Settlement<Message>) -> Self {
+        let mut counts = Self { delivered: 0, retried: 0, parked: 0, discarded: 0 };
+        for decision in &settlement.decisions {
+            match decision.action {
+                Action::Acknowledge => counts.delivered += 1,
+                Action::Requeue { .. } => counts.retried += 1,
+                Action::DeadLetter { .. } => counts.parked += 1,
+                Action::Discard { .. } => counts.discarded += 1,
+            }
+        }
+        counts
+    }
+
+    fn tell(&self, lease: &Lease) {
+        let all = [
+            ("delivered", self.delivered),
+            ("retried", self.retried),
+            ("parked", self.parked),
+            ("discarded", self.discarded),
+        ];
+        for (outcome, count) in all {
+            telemetry::messages(lease, outcome, count);
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
+use tracing::Instrument;
 
 use super::engine::{Outcome, Ticket};
 use crate::clock::{BootClock, Clock};
@@ -41,14 +42,17 @@ impl Tasks {
     /// Begins to handle a message; its outcome, if that is known at once.
     pub(super) async fn start(&mut self, ticket: Ticket, message: Message) -> Option<Outcome> {
         let (handler, lease) = (std::sync::Arc::clone(&self.handler), self.lease.clone());
+        let (id, attempt) = (message.id(), message.attempt());
+        let span = tracing::debug_span!("leasehold.message", artifact = %lease.artifact(), %id, attempt);
         if self.slow > 0 {
             self.slow -= 1;
-            let handling = async move { handler.handle(message, lease).await };
+            let handling = async move { handler.handle(message, lease).await }.instrument(span);
             self.spawn(ticket, Box::pin(handling));
             return None;
         }
         let began = BootClock.now();
-        let mut handling: Handling = Box::pin(async move { handler.handle(message, lease).await });
+        let handling = async move { handler.handle(message, lease).await };
+        let mut handling: Handling = Box::pin(handling.instrument(span));
         let first = poll_fn(|cx| {
             let polled = std::panic::catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)));
             Poll::Ready(polled)

@@ -18,14 +18,16 @@ use self::trail::Trail;
 use crate::artifact::SharedArtifact;
 use crate::clock::{Clock, Instant};
 use crate::error::Error;
+use crate::health::Vitals;
 use crate::name::{ArtifactName, ClusterName, NodeId};
 use crate::proof::Proof;
-use crate::protocol::action::Outcome;
+use crate::protocol::action::{Outcome, RecordKind};
 use crate::protocol::request::{Answer, CallError, Deployment};
 use crate::protocol::{Action, CallId, Config, Event, Machine, SessionId, Token};
 use crate::schedule_clock::{ScheduleClock, TOLERATED_SKEW};
 use crate::status::{Condition, State, Status};
 use crate::store::Target;
+use crate::telemetry::NodeMeters;
 
 /// What the keeper works with.
 pub(crate) struct Setup {
@@ -36,6 +38,7 @@ pub(crate) struct Setup {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) artifacts: Vec<SharedArtifact>,
     pub(crate) deployment: Deployment,
+    pub(crate) vitals: Arc<Vitals>,
     /// Who may one day prove this process dead.
     pub(crate) proof: Proof,
     /// Where artifacts run: the runtime on which the node was started.
@@ -113,6 +116,8 @@ struct Keeper {
     inbox: mpsc::UnboundedReceiver<Input>,
     publish: watch::Sender<Status>,
     status: Status,
+    vitals: Arc<Vitals>,
+    meters: NodeMeters,
     /// The node was asked to drain by its handle, not for a stalled runtime.
     drained: bool,
     skew_warned: bool,
@@ -125,8 +130,11 @@ impl Keeper {
         inbox: mpsc::UnboundedReceiver<Input>,
         publish: watch::Sender<Status>,
     ) -> Self {
-        let Setup { cluster, target, work, config, clock, artifacts, deployment, proof, runtime, .. } = setup;
+        let Setup {
+            cluster, target, work, config, clock, artifacts, deployment, vitals, proof, runtime, ..
+        } = setup;
         let node: NodeId = config.node.clone();
+        let meters = NodeMeters::new(&cluster, &node);
         let schedule = ScheduleClock::new(Arc::clone(&clock));
         let pulse = Pulse::new(runtime.clone(), config.timings.stall, setup.yield_when_stalled);
         let lane = Arc::new(Lane::new(target, cluster.clone(), Arc::clone(&clock)));
@@ -150,6 +158,8 @@ impl Keeper {
             inbox,
             publish,
             status,
+            vitals,
+            meters,
             drained: false,
             skew_warned: false,
         }
@@ -243,8 +253,11 @@ impl Keeper {
         match result {
             Ok(answer) => {
                 self.status.database_error = None;
+                let now = self.clock.now();
+                self.vitals.seen(now);
                 if let Answer::Renewed { view, .. } = answer {
-                    self.schedule.sample(view.wall_ms, sent, self.clock.now());
+                    self.meters.renewal.record(now.since(sent));
+                    self.schedule.sample(view.wall_ms, sent, now);
                     self.warn_of_skew(view.wall_ms);
                 }
             }
@@ -278,16 +291,20 @@ impl Keeper {
             }
             Action::Trusted { until } => {
                 self.supervisor.trust(until);
+                self.vitals.trust(until);
                 self.status.trusted();
             }
             Action::Over { session, why } => {
                 self.supervisor.over();
+                self.vitals.trust(Instant::ZERO);
                 self.status.over();
+                self.meters.sessions_lost.increment(1);
                 tracing::warn!(%session, why, "the session is over; joining again");
             }
             Action::Start { artifact, token } => {
                 tracing::info!(%artifact, %token, "lease granted");
                 self.status.start(&artifact, token);
+                self.meters.grants.increment(1);
                 self.supervisor.start(artifact, token);
             }
             Action::Command { artifact, token, command } => {
@@ -305,10 +322,16 @@ impl Keeper {
             }
             Action::Refused(refusal) => self.status.refuse(refusal),
             Action::Record(record) => {
+                match record.kind {
+                    RecordKind::Expired => self.meters.expiries.increment(1),
+                    RecordKind::Failed => self.meters.failures.increment(1),
+                    _ => {}
+                }
                 tracing::info!(kind = record.kind.as_str(), detail = %record.detail, "cluster")
             }
             Action::Left => {
                 self.supervisor.over();
+                self.vitals.trust(Instant::ZERO);
                 self.status.left();
             }
         }
@@ -321,6 +344,10 @@ impl Keeper {
         }
         let leads = self.machine.session().is_some_and(crate::protocol::Session::leads);
         self.status.leads = leads;
+        self.meters.leader.set(if leads { 1.0 } else { 0.0 });
+        #[allow(clippy::cast_precision_loss, reason = "a node runs fewer than 2^52 artifacts")]
+        self.meters.held.set(self.status.running.len() as f64);
+        self.meters.trust.set(self.vitals.trusted_until().since(self.clock.now()).as_secs_f64());
         if *self.publish.borrow() != self.status {
             self.publish.send_replace(self.status.clone());
         }

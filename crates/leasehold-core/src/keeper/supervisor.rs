@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{Input, Reporter};
 use crate::artifact::SharedArtifact;
@@ -101,13 +102,15 @@ impl Supervisor {
         let gone = CancellationToken::new();
         let before = self.gone.insert(name.clone(), gone.clone());
         let (artifact, given) = (Arc::clone(artifact), lease.clone());
-        let task = self.runtime.spawn(async move {
+        let span = tracing::info_span!("leasehold.run", cluster = %self.cluster, artifact = %name, %token);
+        let run = async move {
             // Two runs of one artifact never overlap in a process, even if the earlier one cannot be dropped.
             if let Some(before) = before {
                 before.cancelled().await;
             }
             artifact.run(given).await
-        });
+        };
+        let task = self.runtime.spawn(run.instrument(span));
         let abort = task.abort_handle();
         let (inputs, ending) = (self.inputs.clone(), lease.clone());
         let ended = name.clone();

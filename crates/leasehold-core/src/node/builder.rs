@@ -13,6 +13,7 @@ use super::Node;
 use crate::artifact::{Artifact, SharedArtifact};
 use crate::clock::{BootClock, Clock};
 use crate::error::Error;
+use crate::health::{HealthProbe, Vitals};
 use crate::keeper::{self, Setup};
 use crate::name::{ClusterName, NodeId};
 use crate::proof::Proof;
@@ -347,20 +348,23 @@ impl NodeBuilder {
             resolvers: self.resolvers,
             rules: Rules::default(),
         };
+        let (clock, vitals) = (self.clock, Arc::<Vitals>::default());
         let (inputs, status) = keeper::spawn(Setup {
             cluster: cluster.clone(),
             target: target.clone(),
             work,
             config,
-            clock: self.clock,
+            clock: Arc::clone(&clock),
             artifacts: artifacts.clone(),
             deployment,
+            vitals: Arc::clone(&vitals),
             proof,
             runtime: tokio::runtime::Handle::current(),
             yield_when_stalled: self.yield_when_stalled,
         })?;
         let artifacts = Mutex::new(artifacts);
-        let node = Node { cluster, target, inputs, status, artifacts, defaults };
+        let probe = HealthProbe { status, vitals, clock, timings };
+        let node = Node { cluster, target, inputs, probe, artifacts, defaults };
         node.joined(timings).await?;
         Ok(node)
     }
@@ -387,7 +391,7 @@ impl Node {
             Ok(Ok(status)) => status.refusal.clone(),
             Ok(Err(_)) => return Err(Error::Left),
             Err(_) => {
-                let last = self.status.borrow().database_error.clone();
+                let last = self.probe.status.borrow().database_error.clone();
                 let last = last.map_or_else(|| "none".to_owned(), |error| error.to_string());
                 return Err(Error::NotJoined { cluster: self.cluster.clone(), waited: limit, last });
             }

@@ -11,6 +11,7 @@ pub use builder::{Database, NodeBuilder};
 use crate::artifact::{Artifact, SharedArtifact};
 use crate::control::Control;
 use crate::error::Error;
+use crate::health::{Health, HealthProbe};
 use crate::keeper::{Command, Input};
 use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::request::Request;
@@ -25,7 +26,7 @@ pub struct Node {
     cluster: ClusterName,
     target: Target,
     inputs: mpsc::UnboundedSender<Input>,
-    status: watch::Receiver<Status>,
+    probe: HealthProbe,
     artifacts: Mutex<Vec<SharedArtifact>>,
     defaults: builder::Defaults,
 }
@@ -38,7 +39,23 @@ impl Node {
 
     /// What the node shows of itself, as a channel that brings every change.
     pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
+        self.probe.status.clone()
+    }
+
+    /// Whether the node is well, now: [`health`](crate::health) says which of it is for which probe.
+    pub fn health(&self) -> Health {
+        self.probe.health()
+    }
+
+    /// The same for somebody else to ask at any time.
+    pub fn health_probe(&self) -> HealthProbe {
+        self.probe.clone()
+    }
+
+    /// The same over HTTP, for axum and whatever else speaks tower: `…/live` and `…/ready`.
+    #[cfg(feature = "health")]
+    pub fn health_service(&self) -> crate::health::HealthService {
+        crate::health::HealthService(self.probe.clone())
     }
 
     /// Deploys one more artifact. The cluster learns of it with the next write of the session.
@@ -121,7 +138,7 @@ impl Node {
     /// # Errors
     /// [`Error::Left`] when the keeper stops before.
     pub async fn wait(&self, wanted: impl FnMut(&Status) -> bool) -> Result<(), Error> {
-        self.status.clone().wait_for(wanted).await.map(drop).map_err(|_| Error::Left)
+        self.status().wait_for(wanted).await.map(drop).map_err(|_| Error::Left)
     }
 
     fn artifacts(&self) -> std::sync::MutexGuard<'_, Vec<SharedArtifact>> {

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub(crate) mod commands;
 pub(crate) mod dialect;
 mod error;
+pub mod examine;
 mod fence;
 mod inspect;
 mod json;

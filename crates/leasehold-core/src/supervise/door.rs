@@ -122,7 +122,8 @@ async fn hear(stream: UnixStream, child: Pid, book: Arc<Mutex<Book>>) {
             _ if !known => Reply::Refused(stranger(peer, child)),
             // A newer program may say more; what it joins as must be understood.
             Err(_) => Reply::Refused(
-                "it says what this supervisor does not understand: use a supervisor of the node's version".to_owned(),
+                "it says what this supervisor does not understand: use a supervisor of the node's version"
+                    .to_owned(),
             ),
             Ok(Said::Hello {}) => Reply::Taken {},
             Ok(Said::Session(session)) => take(session, &book),

@@ -77,10 +77,15 @@ impl fmt::Display for Freed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cluster, node, session, outcome } = self;
         match outcome {
-            Outcome::Freed => write!(f, "the leases of node {node} in cluster {cluster} are free (session {session})"),
+            Outcome::Freed => {
+                write!(f, "the leases of node {node} in cluster {cluster} are free (session {session})")
+            }
             Outcome::Over => write!(f, "node {node} had left cluster {cluster}"),
             Outcome::Failed(error) => {
-                write!(f, "node {node} of cluster {cluster} could not be taken out, so that its ttl applies: {error}")
+                write!(
+                    f,
+                    "node {node} of cluster {cluster} could not be taken out, so that its ttl applies: {error}"
+                )
             }
         }
     }

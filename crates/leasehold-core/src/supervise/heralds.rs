@@ -107,7 +107,9 @@ async fn greet(path: PathBuf) -> Result<Option<UnixStream>, Error> {
     let greeted = greeted.await.unwrap_or_else(|error| Err(io::Error::other(error)));
     match greeted {
         Ok((stream, Reply::Taken {})) => Ok(Some(stream)),
-        Ok((_, Reply::Refused(why))) => Err(Error::Unproven(format!("the supervisor refuses this node: {why}"))),
+        Ok((_, Reply::Refused(why))) => {
+            Err(Error::Unproven(format!("the supervisor refuses this node: {why}")))
+        }
         Err(error) => {
             tracing::warn!(%error, "the supervisor that {SUPERVISOR} names does not answer; going on without one");
             Ok(None)

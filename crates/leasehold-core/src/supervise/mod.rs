@@ -97,9 +97,11 @@ impl Parent {
         let deaths = signal(SignalKind::child()).map_err(system("listen for the end of children"))?;
         let door = Door::open().map_err(system("open the supervisor's socket"))?;
         command.env(SUPERVISOR, door.path());
-        let child = command.spawn().map_err(|source| Error::System { operation: "start the program", source })?;
+        let child =
+            command.spawn().map_err(|source| Error::System { operation: "start the program", source })?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| system("start the program")(io::Error::other("a process without an id")))?;
+        let pid =
+            pid.ok_or_else(|| system("start the program")(io::Error::other("a process without an id")))?;
         door.admit(pid);
         Ok(Self { pid, door, deaths, forwarded })
     }

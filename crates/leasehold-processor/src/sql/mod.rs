@@ -18,7 +18,8 @@ use leasehold_core::lease::Lease;
 use leasehold_core::name::ArtifactName;
 use leasehold_core::store::StoreError;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult, Statement, TransactionTrait, Value,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult, Statement,
+    TransactionTrait, Value,
 };
 
 use crate::error::Error;

@@ -263,19 +263,30 @@ impl fmt::Display for Reason {
                 write!(f, "{who} the lease's row, so that it cannot be granted: {}", list.join("; "))
             }
             Self::Locked(Locked::Unknown(why)) => {
-                write!(f, "a transaction holds the lease's row, so that it cannot be granted; which one cannot be told: {why}")
+                write!(
+                    f,
+                    "a transaction holds the lease's row, so that it cannot be granted; which one cannot be told: {why}"
+                )
             }
             Self::Locked(Locked::Free) => f.write_str("no transaction holds the lease's row"),
             Self::Waiting(waiting) => waiting.fmt(f),
-            Self::Draining { node, by: Some(by) } => write!(f, "{node}, which has deployed it, was drained {by}"),
+            Self::Draining { node, by: Some(by) } => {
+                write!(f, "{node}, which has deployed it, was drained {by}")
+            }
             Self::Draining { node, by: None } => {
                 write!(f, "{node}, which has deployed it, drains by itself, as a node that leaves")
             }
             Self::Evicted { node, ttl, holds } => {
                 let what = if *holds { "holds it" } else { "has deployed it" };
-                write!(f, "{node}, which {what}, is evicted: its leases are free {:.1} s after its last renewal", ttl.as_secs_f64())
+                write!(
+                    f,
+                    "{node}, which {what}, is evicted: its leases are free {:.1} s after its last renewal",
+                    ttl.as_secs_f64()
+                )
             }
-            Self::Joining { node, .. } => write!(f, "{node}, which has deployed it, has not renewed its session yet"),
+            Self::Joining { node, .. } => {
+                write!(f, "{node}, which has deployed it, has not renewed its session yet")
+            }
             Self::Held { node, since_ms: Some(since) } => write!(f, "{node} holds it since {}", time(*since)),
             Self::Held { node, since_ms: None } => write!(f, "{node} holds it"),
             Self::Moving { from, to } => write!(f, "it moves to {to}; {from} has not ended its run yet"),
@@ -293,7 +304,11 @@ impl fmt::Display for Reason {
                 left.as_secs_f64()
             ),
             Self::Commands { waiting, verb, since_ms } => {
-                write!(f, "{waiting} commands wait for its holder, the oldest ({verb}) since {}", time(*since_ms))
+                write!(
+                    f,
+                    "{waiting} commands wait for its holder, the oldest ({verb}) since {}",
+                    time(*since_ms)
+                )
             }
         }
     }

@@ -62,7 +62,9 @@ pub(super) async fn locked(
         found.retain(|(sure, _)| *sure);
     }
     if found.is_empty() {
-        return Ok(Locked::Unknown("it has ended meanwhile, or is a prepared transaction (pg_prepared_xacts)"));
+        return Ok(Locked::Unknown(
+            "it has ended meanwhile, or is a prepared transaction (pg_prepared_xacts)",
+        ));
     }
     Ok(Locked::By(found.into_iter().map(|(_, transaction)| transaction).collect()))
 }

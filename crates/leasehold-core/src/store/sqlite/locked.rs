@@ -32,9 +32,9 @@ pub(super) async fn locked(
     let found = match db.begin_with_options(options).await {
         Ok(txn) => txn.rollback().await.map(|()| Locked::Free).map_err(failed),
         Err(error) => match failed(error) {
-            error if error.kind() == ErrorKind::Conflict => {
-                Ok(Locked::Unknown("SQLite does not tell which process it is; fuser(1) on the file lists those that have it open"))
-            }
+            error if error.kind() == ErrorKind::Conflict => Ok(Locked::Unknown(
+                "SQLite does not tell which process it is; fuser(1) on the file lists those that have it open",
+            )),
             error => Err(error),
         },
     };

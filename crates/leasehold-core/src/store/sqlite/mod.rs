@@ -3,8 +3,8 @@
 
 mod connect;
 mod fences;
-mod locked;
 mod file;
+mod locked;
 mod reads;
 mod register;
 mod steer;

@@ -1,0 +1,70 @@
+//! Who held what, when: a picture of lanes by node, with failovers marked.
+
+mod spans;
+mod svg;
+
+use std::path::Path;
+use std::time::Duration;
+
+use leasehold_core::duration;
+use leasehold_core::store::audit::{Query, StoredEvent};
+
+use self::spans::Night;
+use crate::cluster::Cluster;
+use crate::failure::Failure;
+use crate::output::{line, write};
+
+/// Events that are read at a time.
+const PAGE: u64 = 2_000;
+/// So many are read at most: a picture of more shows nothing.
+const MOST: usize = 200_000;
+/// So many times further back the beginning of what is still held is looked for.
+const BEFORE: u32 = 10;
+
+pub(super) async fn timeline(
+    cluster: &Cluster,
+    since: Duration,
+    file: &Path,
+    artifacts: &[String],
+) -> Result<(), Failure> {
+    for artifact in artifacts {
+        cluster.artifact(artifact).await?;
+    }
+    let now = cluster.reader.overview().await?.wall_ms;
+    let back = |times: u32| now - i64::try_from((since * times).as_millis()).unwrap_or(i64::MAX / 2);
+    let events = read(cluster, back(BEFORE)).await?;
+    let wanted = |artifact: &str| artifacts.is_empty() || artifacts.iter().any(|one| one == artifact);
+    let night = Night::of(&events, back(1), now, wanted);
+    let picture = svg::draw(&night, cluster.name.as_str());
+    if file.as_os_str() == "-" {
+        return write(&picture);
+    }
+    let failed =
+        |error| Failure::failed(format!("{} cannot be written: {error}; name another file", file.display()));
+    std::fs::write(file, picture).map_err(failed)?;
+    line(&format!(
+        "{}: {} in {} lanes over {}, {} failovers",
+        file.display(),
+        if night.spans.len() == 1 { "1 lease".to_owned() } else { format!("{} leases", night.spans.len()) },
+        night.nodes().len(),
+        duration::format(since),
+        night.failovers().count()
+    ))
+}
+
+/// The events since then, the oldest first.
+async fn read(cluster: &Cluster, since: i64) -> Result<Vec<StoredEvent>, Failure> {
+    let mut all: Vec<StoredEvent> = Vec::new();
+    let mut before = None;
+    loop {
+        let page = cluster.reader.events(&Query { before, ..Query::default() }, PAGE).await?;
+        let (full, oldest) = (page.len() as u64 == PAGE, page.last().map(|event| (event.id, event.at_ms)));
+        all.extend(page);
+        match oldest {
+            Some((id, at)) if full && at >= since && all.len() < MOST => before = Some(id),
+            _ => break,
+        }
+    }
+    all.reverse();
+    Ok(all)
+}

@@ -1,0 +1,134 @@
+//! What is shown, and that its fields stay as they are documented.
+
+use serde_json::Value;
+
+use crate::bed::{Bed, job, on_each, program};
+
+fn fields(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn fields_are_stable() {
+    on_each(async |bed: Bed| {
+        let node = bed.0.builder("a").label("zone", "x").artifact(job("import")).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let status = bed.json(&["status"]).await;
+        assert_eq!(
+            fields(&status),
+            [
+                "adopted",
+                "artifacts",
+                "cluster",
+                "database",
+                "draining",
+                "evicted",
+                "held",
+                "leader",
+                "max_ttl_ms",
+                "nodes",
+                "not_held",
+                "paused",
+                "waiting"
+            ]
+        );
+        assert_eq!(
+            (&status["held"], &status["leader"], &status["adopted"]),
+            (&1.into(), &"a".into(), &true.into())
+        );
+        let nodes = bed.json(&["nodes"]).await;
+        assert_eq!(
+            fields(&nodes["nodes"][0]),
+            [
+                "beat",
+                "deployed",
+                "holds",
+                "joined_ms",
+                "labels",
+                "leads",
+                "node",
+                "session",
+                "state",
+                "ttl_ms",
+                "version"
+            ]
+        );
+        assert_eq!(nodes["nodes"][0]["labels"]["zone"], "x");
+        let artifacts = bed.json(&["artifacts"]).await;
+        let artifact = ["artifact", "desired", "holder", "kind", "preferred", "target", "token", "waiting"];
+        assert_eq!(fields(&artifacts["artifacts"][0]), artifact);
+        let show = bed.json(&["show", "import"]).await;
+        assert_eq!(
+            fields(&show),
+            [
+                "artifact",
+                "changed_ms",
+                "commands_waiting",
+                "events",
+                "firings",
+                "kind",
+                "last_error",
+                "last_error_ms",
+                "placement",
+                "schedule",
+                "since_ms"
+            ]
+        );
+        let explained = bed.json(&["explain", "import"]).await;
+        assert_eq!(fields(&explained), ["artifact", "reasons", "schedule"]);
+        assert_eq!(fields(&explained["reasons"][0]), ["code", "remedy", "text"]);
+        let events = bed.ask(&["events", "--json", "-n", "1"]).await.well();
+        let event: Value = serde_json::from_str(events.trim()).unwrap();
+        assert_eq!(fields(&event), ["artifact", "at_ms", "detail", "id", "kind", "node", "token"]);
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tables_have_no_colours_where_nobody_sees_them() {
+    on_each(async |bed: Bed| {
+        let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        for asked in [&["status"][..], &["nodes"], &["artifacts"], &["show", "import"], &["events"]] {
+            let said = bed.ask(asked).await.well();
+            assert!(!said.contains('\x1b') && !said.trim().is_empty(), "{said:?}");
+        }
+        let table = bed.ask(&["artifacts"]).await.well();
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["ARTIFACT", "KIND", "HOLDER", "TOKEN", "STATE"]);
+        assert_eq!((lines[1][0], lines[1][2], lines[1][4]), ("import", "a", "held"));
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_are_followed() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    on_each(async |bed: Bed| {
+        let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let arguments =
+            ["--database", &bed.0.url, "--cluster", &bed.0.name, "events", "--follow", "--json", "-n", "1"];
+        let mut child = program().args(arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // It has begun.
+        lines.next_line().await.unwrap().unwrap();
+        bed.ask(&["pause", "import", "--by", "ops"]).await.well();
+        let heard = async {
+            loop {
+                let line = lines.next_line().await.unwrap().unwrap();
+                let event: Value = serde_json::from_str(&line).unwrap();
+                if event["kind"] == "paused" {
+                    return event["detail"].as_str().unwrap().to_owned();
+                }
+            }
+        };
+        let detail = tokio::time::timeout(crate::bed::PATIENCE, heard).await.expect("it is heard");
+        assert!(detail.contains("ops"), "{detail}");
+        node.shutdown().await;
+    })
+    .await;
+}

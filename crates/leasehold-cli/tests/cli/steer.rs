@@ -1,0 +1,121 @@
+//! What operators ask for, and that `--wait` returns when it is so.
+
+use std::time::Duration;
+
+use leasehold_core::artifact::ArtifactError;
+use leasehold_task::{Firing, Task};
+
+use crate::bed::{Bed, job, on_each};
+
+#[tokio::test]
+async fn paused_resumed_moved_and_unmoved() {
+    on_each(async |bed: Bed| {
+        let a = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        let b = bed.0.builder("b").artifact(job("import")).start().await.unwrap();
+        bed.ask(&["pause", "import", "--wait"]).await.well();
+        assert!(!a.status().borrow().runs("import") && !b.status().borrow().runs("import"));
+        let said = bed.ask(&["resume", "import", "--wait"]).await.well();
+        assert!(said.starts_with("import is held by "), "{said}");
+
+        bed.ask(&["move", "import", "--to", "b", "--wait"]).await.well();
+        b.wait(|status| status.runs("import")).await.unwrap();
+        bed.ask(&["move", "import", "--to", "a", "--wait"]).await.well();
+        a.wait(|status| status.runs("import")).await.unwrap();
+        bed.ask(&["unmove", "import"]).await.well();
+        assert!(bed.json(&["show", "import"]).await["artifact"]["preferred"].is_null());
+        a.shutdown().await;
+        b.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn drained_evicted_and_let_in_again() {
+    on_each(async |bed: Bed| {
+        let a = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let b = bed.0.builder("b").artifact(job("import")).start().await.unwrap();
+        bed.ask(&["drain", "a", "--wait"]).await.well();
+        bed.until_held("import", "b").await;
+        bed.ask(&["undrain", "a"]).await.well();
+        let again = bed.ask(&["undrain", "a"]).await.badly(4);
+        assert!(again.contains("nothing to undo"), "{again}");
+
+        bed.ask(&["evict", "b", "--wait", "--yes"]).await.well();
+        bed.until_held("import", "a").await;
+        bed.ask(&["undrain", "b"]).await.well();
+        a.shutdown().await;
+        b.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn fired_now_and_told_how_it_ended() {
+    on_each(async |bed: Bed| {
+        let fire = |firing: Firing| async move {
+            if firing.is_scheduled() { Ok(()) } else { Err(ArtifactError::message("the printer is on fire")) }
+        };
+        let late = Task::fixed_rate("report", Duration::from_secs(3600)).unwrap().handler(fire);
+        let well =
+            Task::fixed_rate("clean-up", Duration::from_secs(3600)).unwrap().handler(|_| async { Ok(()) });
+        let node = bed.0.builder("a").artifact(late).artifact(well).start().await.unwrap();
+        let said = bed.ask(&["fire", "clean-up", "--wait"]).await.well();
+        assert_eq!(said, "clean-up fired on a: succeeded\n");
+        let failed = bed.ask(&["fire", "report", "--wait"]).await;
+        assert_eq!(failed.code, 1);
+        assert!(failed.err.contains("the printer is on fire"), "{failed:?}");
+        let history = bed.json(&["history", "clean-up"]).await;
+        let commands = history["firings"].as_array().unwrap().iter().filter(|fired| fired["command"] != 0);
+        assert_eq!(commands.count(), 1);
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn not_done_in_time_and_it_goes_on_by_itself() {
+    on_each(async |bed: Bed| {
+        let stubborn = leasehold_core::lead::Lead::new("import", |_| std::future::pending()).unwrap();
+        let node = bed.0.builder("a").drain_timeout(Duration::from_secs(600)).artifact(stubborn);
+        let node = node.start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let did = bed.ask(&["pause", "import", "--wait", "--timeout", "300ms"]).await;
+        assert_eq!(did.code, 5, "{did:?}");
+        assert!(
+            did.err.contains("was not done within 300ms: paused") && did.err.contains("goes on"),
+            "{did:?}"
+        );
+        assert_eq!(bed.json(&["show", "import"]).await["artifact"]["desired"], "paused");
+        drop(node);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn forgotten_when_nobody_deploys_it() {
+    on_each(async |bed: Bed| {
+        let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        let refused = bed.ask(&["forget", "import", "--yes"]).await.badly(4);
+        assert!(refused.contains("is deployed by a node"), "{refused}");
+        node.shutdown().await;
+        bed.ask(&["forget", "import", "--yes"]).await.well();
+        bed.ask(&["show", "import"]).await.badly(3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn max_ttl_is_set_while_no_node_lives() {
+    on_each(async |bed: Bed| {
+        let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        let refused = bed.ask(&["cluster", "set", "max-ttl", "10s"]).await.badly(4);
+        assert!(refused.contains("live: a; stop them first"), "{refused}");
+        assert_eq!(bed.json(&["status"]).await["max_ttl_ms"], 1600);
+        node.shutdown().await;
+        bed.ask(&["cluster", "set", "max-ttl", "10s"]).await.well();
+        assert_eq!(bed.json(&["status"]).await["max_ttl_ms"], 10_000);
+        bed.ask(&["cluster", "set", "max-ttl", "10ms"]).await.badly(2);
+    })
+    .await;
+}
