@@ -20,8 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Replicas {
     program: &'static str,
+    /// What starts it, if it has a parent of its own.
+    supervisor: Vec<String>,
+    /// Further arguments.
+    more: Vec<String>,
     ttl: Duration,
     children: BTreeMap<String, Child>,
+    deaths: Vec<(String, u64)>,
     said: Vec<(String, Event)>,
     heard: mpsc::UnboundedReceiver<(String, Event)>,
     ear: mpsc::UnboundedSender<(String, Event)>,
@@ -31,7 +36,21 @@ impl Replicas {
     /// None yet. `program` is the replica's, as cargo built it.
     pub fn new(program: &'static str, ttl: Duration) -> Self {
         let (ear, heard) = mpsc::unbounded_channel();
-        Self { program, ttl, children: BTreeMap::new(), said: Vec::new(), heard, ear }
+        let (supervisor, more) = (Vec::new(), Vec::new());
+        let (children, deaths, said) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { program, supervisor, more, ttl, children, deaths, said, heard, ear }
+    }
+
+    /// The same, each with a parent of its own: the first of these arguments, which is given the others and the program.
+    #[must_use]
+    pub fn under(mut self, supervisor: &[&str]) -> Self {
+        self.supervisor = supervisor.iter().map(|&argument| argument.to_owned()).collect();
+        self
+    }
+
+    /// Replicas that are started from now on have this lock file.
+    pub fn lock_by(&mut self, file: &std::path::Path) {
+        self.more = vec![file.display().to_string()];
     }
 
     /// Starts a replica of the artifacts `import` and `invoices`, whose runs work on for `work` after they were asked
@@ -49,8 +68,11 @@ impl Replicas {
     /// When the process cannot be started.
     pub fn start_as(&mut self, name: &str, node: &str, database: &str, work: Duration) -> io::Result<()> {
         let (ttl, work) = (self.ttl.as_millis().to_string(), work.as_millis().to_string());
-        let mut child = Command::new(self.program)
+        let mut words = self.supervisor.iter().map(String::as_str).chain([self.program]);
+        let mut child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .args([database, node, &ttl, &work, "import,invoices"])
+            .args(&self.more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -82,6 +104,39 @@ impl Replicas {
         let at = now_ms();
         kill_process(child, signal).expect("the signal is sent");
         at
+    }
+
+    /// Kills the process that a replica's parent started, and notes that what it held has ended by that; when that was.
+    ///
+    /// # Panics
+    /// When there is no such process.
+    #[allow(clippy::expect_used, reason = "a harness")]
+    pub fn kill_supervised(&mut self, name: &str) -> u64 {
+        let parent = self.children.get(name).and_then(Child::id).expect("a running parent");
+        let children =
+            std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).expect("its children");
+        let child =
+            children.split_whitespace().next().and_then(|child| child.parse().ok()).and_then(Pid::from_raw);
+        kill_process(child.expect("a child"), Signal::KILL).expect("the signal is sent");
+        let at = now_ms();
+        self.deaths.push((name.to_owned(), at));
+        at
+    }
+
+    /// The dead trust nothing: their leases do not count until what they were promised. What they said last may be heard
+    /// after their death.
+    fn note_deaths(&mut self) {
+        for (name, death) in std::mem::take(&mut self.deaths) {
+            let held = self.said.iter().filter_map(|(of, event)| match event {
+                Event::Valid { artifact, token, at, .. } if *of == name && *at <= death => {
+                    Some((artifact.clone(), *token))
+                }
+                _ => None,
+            });
+            let ended = |(artifact, token)| (name.clone(), Event::Ended { artifact, token, at: death });
+            let ended: Vec<_> = held.map(ended).collect();
+            self.said.extend(ended);
+        }
     }
 
     /// How many sockets a replica has open.
@@ -172,6 +227,7 @@ impl Replicas {
             self.reap(&name).await;
         }
         self.listen(Duration::from_millis(100)).await;
+        self.note_deaths();
         let violations = judge::violations(&self.said);
         assert!(violations.is_empty(), "{violations:#?}");
         let effects = self.said.iter().filter(|(_, event)| matches!(event, Event::Effect { .. })).count();

@@ -26,6 +26,8 @@ pub(crate) struct Counts {
     /// Updates of node rows.
     pub(crate) renewals: f64,
     pub(crate) slowest_ms: f64,
+    /// Of all statements together.
+    pub(crate) total_ms: f64,
     /// Statements that granted leases.
     pub(crate) grants: f64,
     pub(crate) events_written: f64,
@@ -70,6 +72,7 @@ impl Counters {
         let row = self
             .one(&format!(
                 "select coalesce(sum(s.calls), 0)::float8 as calls, coalesce(max(s.max_exec_time), 0)::float8 as slowest, \
+                 coalesce(sum(s.total_exec_time), 0)::float8 as total, \
                  coalesce(sum(s.calls) filter (where s.query ~ 'update leasehold_node set beat'), 0)::float8 as renewals, \
                  coalesce(sum(s.calls) filter (where s.query ~ 'update leasehold_lease' and s.query ~ 'and term ='), 0)::float8 as grants, \
                  coalesce(sum(s.calls) filter (where s.query ~ 'insert into leasehold_event'), 0)::float8 as events, \
@@ -82,6 +85,7 @@ impl Counters {
             statements: get("calls")?,
             renewals: get("renewals")?,
             slowest_ms: get("slowest")?,
+            total_ms: get("total")?,
             grants: get("grants")?,
             events_written: get("noted")? / get("events")?.max(1.0),
         })

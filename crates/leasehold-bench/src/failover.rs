@@ -19,7 +19,7 @@ const SLACK: Duration = Duration::from_millis(50);
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
-enum Victim {
+pub(crate) enum Victim {
     Holder,
     Leader,
     Both,
@@ -58,6 +58,15 @@ pub(crate) struct Stage {
 impl Stage {
     /// Replicas whose firings last for `work` after they were asked to stop.
     pub(crate) async fn new(server: &Server, ttl: Duration, work: Duration) -> Result<Self> {
+        Self::of(server, ttl, work, false).await
+    }
+
+    /// Replicas that have a parent each, which knows when they die.
+    pub(crate) async fn supervised(server: &Server, ttl: Duration) -> Result<Self> {
+        Self::of(server, ttl, Duration::ZERO, true).await
+    }
+
+    async fn of(server: &Server, ttl: Duration, work: Duration, supervised: bool) -> Result<Self> {
         let mut fleet = Fleet::new(Role {
             database: server.url().to_owned(),
             cluster: server.cluster("failover"),
@@ -65,6 +74,7 @@ impl Stage {
             artifacts: ARTIFACTS,
             spread: true,
             work,
+            supervised,
             ..Role::default()
         });
         for name in NAMES {
@@ -75,7 +85,7 @@ impl Stage {
     }
 
     /// One kill: the time until the last artifact of the victims runs elsewhere.
-    async fn kill(&mut self, victim: Victim) -> Result<Duration> {
+    pub(crate) async fn kill(&mut self, victim: Victim) -> Result<Duration> {
         let victims = self.cast(victim).await?;
         let fleet = &mut self.fleet;
         let lost: Vec<_> = victims.iter().flat_map(|name| fleet.holdings(name)).collect();
@@ -85,6 +95,11 @@ impl Stage {
                 .all(|(artifact, before)| fleet.holder(artifact).is_some_and(|now| now.token > before.token))
         };
         fleet.until(LIMIT, "another replica runs what the victim held", moved).await?;
+        fleet.early += lost
+            .iter()
+            .filter_map(|(artifact, _)| fleet.holder(artifact))
+            .filter(|held| held.at < at)
+            .count();
         let last = lost.iter().filter_map(|(artifact, _)| fleet.holder(artifact)).map(|held| held.at).max();
         for name in &victims {
             self.restart(name).await?;

@@ -22,6 +22,7 @@ mod servers;
 mod sink;
 mod starved;
 mod store;
+mod supervised;
 mod tasks;
 
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ use servers::Server;
 enum Suite {
     /// SIGKILL and SIGTERM of replicas: how long until the next holder runs.
     Failover,
+    /// SIGKILL of replicas whose parent knows; and what `leasehold status` costs.
+    Supervised,
     /// Statements and memory of nodes that have nothing to do.
     Idle,
     /// A node that holds 10,000 artifacts is killed.
@@ -63,6 +66,7 @@ impl Suite {
     fn name(self) -> &'static str {
         match self {
             Self::Failover => "failover",
+            Self::Supervised => "supervised",
             Self::Idle => "idle",
             Self::MassMove => "mass-move",
             Self::Starved => "starved",
@@ -127,6 +131,9 @@ fn main() -> Result<()> {
     if std::env::args().nth(1).as_deref() == Some("replica") {
         return replica::main();
     }
+    if std::env::args().nth(1).as_deref() == Some("replica-of-a-parent") {
+        return supervised::parent();
+    }
     if std::env::args().nth(1).as_deref() == Some("forwarder") {
         return store::forwarder();
     }
@@ -149,6 +156,7 @@ async fn run(options: &Options) -> Result<()> {
     let server = Server::new(options.database.as_deref())?;
     let all = [
         Suite::Failover,
+        Suite::Supervised,
         Suite::Idle,
         Suite::MassMove,
         Suite::Starved,
@@ -163,6 +171,7 @@ async fn run(options: &Options) -> Result<()> {
         let mut report = Report::new(suite.name(), server.kind());
         let measured = match suite {
             Suite::Failover => failover::measure(&server, options, &mut report).await,
+            Suite::Supervised => supervised::measure(&server, options, &mut report).await,
             Suite::Idle => idle::measure(&server, &mut report).await,
             Suite::MassMove => mass_move::measure(&server, options, &mut report).await,
             Suite::Starved => starved::measure(&server, options.seconds, &mut report).await,

@@ -27,6 +27,8 @@ pub(crate) struct Role {
     pub(crate) quiet: bool,
     /// A firing that is under way when the node is asked to stop.
     pub(crate) work: Duration,
+    /// Under a parent that knows when it dies.
+    pub(crate) supervised: bool,
     /// Threads that never pause.
     pub(crate) busy: usize,
     /// For how long a handler blocks the runtime, again and again.

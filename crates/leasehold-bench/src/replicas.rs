@@ -48,6 +48,10 @@ pub(crate) struct Fleet {
     /// What runs said when they were asked to end and when they returned, by artifact and token.
     pub(crate) revoked: BTreeMap<(String, i64), u64>,
     pub(crate) ended: BTreeMap<(String, i64), (u64, bool)>,
+    /// Runs that began before the one before was killed.
+    pub(crate) early: usize,
+    /// Parents of what was killed, which have something to do still.
+    bereaved: Vec<Child>,
 }
 
 impl Fleet {
@@ -63,6 +67,8 @@ impl Fleet {
             complete: 0,
             revoked: BTreeMap::new(),
             ended: BTreeMap::new(),
+            early: 0,
+            bereaved: Vec::new(),
         }
     }
 
@@ -74,7 +80,7 @@ impl Fleet {
     /// Starts a replica that differs from the others.
     pub(crate) async fn start_as(&mut self, role: &Role) -> Result<()> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg("replica")
+            .arg(if role.supervised { "replica-of-a-parent" } else { "replica" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -136,12 +142,14 @@ impl Fleet {
 
     /// Kills replicas at once, and says when: right before the first of the signals.
     pub(crate) fn kill(&mut self, names: &[String]) -> Result<u64> {
+        let victims: Vec<_> = names.iter().map(|name| self.service(name)).collect::<Result<_>>()?;
         let at = now();
-        for name in names {
-            self.signal(name, Signal::KILL)?;
+        for victim in victims {
+            kill_process(victim, Signal::KILL).context("killing a replica")?;
         }
+        self.bereaved.retain_mut(|parent| !matches!(parent.try_wait(), Ok(Some(_))));
         for name in names {
-            self.members.remove(name);
+            self.bereaved.extend(self.members.remove(name).map(|member| member.child));
         }
         Ok(at)
     }
@@ -152,9 +160,25 @@ impl Fleet {
     }
 
     fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        kill_process(self.process(name)?, signal).context("signalling a replica")
+    }
+
+    fn process(&self, name: &str) -> Result<Pid> {
         let member = self.members.get(name).with_context(|| format!("no replica {name}"))?;
         let id = i32::try_from(member.child.id().context("the replica has ended")?)?;
-        kill_process(Pid::from_raw(id).context("a process id")?, signal).context("signalling a replica")
+        Pid::from_raw(id).context("a process id")
+    }
+
+    /// The process in which the node is: of a replica with a parent that one's child.
+    fn service(&self, name: &str) -> Result<Pid> {
+        let process = self.process(name)?;
+        if !self.role.supervised {
+            return Ok(process);
+        }
+        let id = process.as_raw_nonzero();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let child = children.split_whitespace().next().context("the parent has no child")?;
+        Pid::from_raw(child.parse()?).context("a process id")
     }
 
     /// Waits for a replica that was asked to stop.

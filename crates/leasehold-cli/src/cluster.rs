@@ -4,19 +4,32 @@ use leasehold_core::control::{ArtifactState, Control, NodeState, Overview, Reade
 use leasehold_core::name::{ArtifactName, ClusterName, NodeId};
 use leasehold_core::store::{ErrorKind, Target};
 
-use crate::arguments::{Asked, Place};
+use crate::arguments::{Asked, Place, Secret};
 use crate::failure::Failure;
 
 /// Where a database is, as the arguments say.
 pub(crate) fn target(place: &Place) -> Result<Target, Failure> {
-    Ok(Target::from_url(url(place)?)?)
+    Ok(Target::from_url(&url(place)?)?)
 }
 
-fn url(place: &Place) -> Result<&str, Failure> {
-    let url = place.database.as_ref().ok_or_else(|| {
+/// The same, where a file that does not exist is to be made.
+pub(crate) fn new_target(place: &Place) -> Result<Target, Failure> {
+    Ok(Target::from_url(&named(place)?.0)?)
+}
+
+fn named(place: &Place) -> Result<&Secret, Failure> {
+    place.database.as_ref().ok_or_else(|| {
         Failure::invalid("no database is named: give --database URL, or set LEASEHOLD_DATABASE_URL")
-    })?;
-    Ok(&url.0)
+    })
+}
+
+/// Whoever looks makes no file: a path that was mistyped would be one more empty database.
+pub(crate) fn url(place: &Place) -> Result<String, Failure> {
+    let url = &named(place)?.0;
+    Ok(match url.starts_with("sqlite:") && !url.contains("mode=") {
+        true => format!("{url}{}mode=rw", if url.contains('?') { '&' } else { '?' }),
+        false => url.replace("mode=rwc", "mode=rw"),
+    })
 }
 
 /// A cluster, and a connection to it.
@@ -32,7 +45,7 @@ impl Cluster {
     pub(crate) async fn open(place: &Place) -> Result<Self, Failure> {
         let url = url(place)?;
         let target = target(place)?;
-        let control = Control::open(url, &place.cluster).await.map_err(|error| match error {
+        let control = Control::open(&url, &place.cluster).await.map_err(|error| match error {
             leasehold_core::Error::Store(error) if error.kind() == ErrorKind::Schema => {
                 Failure::failed(format!("{error}; or `leasehold migrate up`"))
             }

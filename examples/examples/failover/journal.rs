@@ -1,6 +1,6 @@
 //! What replicas say about themselves, and the one who listens: a line of JSON each, over a pipe that outlives them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub(crate) enum Entry {
     Started { node: String, task: String, token: i64, slot: i64, attempt: u32, at: u64 },
     /// A handler has done its work for a slot.
     Completed { node: String, task: String, token: i64, slot: i64, attempt: u32, at: u64 },
+    /// A parent has started the replica as this process.
+    Supervised { node: String, process: u32 },
 }
 
 /// Now, on the clock that all processes of this machine share.
@@ -36,6 +38,10 @@ pub(crate) fn now_ms() -> u64 {
 pub(crate) struct Stage {
     database: String,
     replicas: BTreeMap<String, Child>,
+    /// Those that have a parent: the processes that they are.
+    supervised: BTreeMap<String, u32>,
+    /// Of those that had one: who died, and when.
+    deaths: Vec<(String, u64)>,
     entries: Vec<Entry>,
     said: mpsc::UnboundedReceiver<Entry>,
     say: mpsc::UnboundedSender<Entry>,
@@ -44,13 +50,39 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new(database: &str) -> Self {
         let (say, said) = mpsc::unbounded_channel();
-        Self { database: database.to_owned(), replicas: BTreeMap::new(), entries: Vec::new(), said, say }
+        Self {
+            database: database.to_owned(),
+            replicas: BTreeMap::new(),
+            supervised: BTreeMap::new(),
+            deaths: Vec::new(),
+            entries: Vec::new(),
+            said,
+            say,
+        }
     }
 
     /// Starts a replica: this program, in another role.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
+        self.start_in("replica", name)
+    }
+
+    /// Starts one with a parent, which knows when it dies: this program, in a third role. `leasehold run` is the same for any
+    /// program.
+    pub(crate) async fn start_supervised(&mut self, name: &str) -> Result<()> {
+        self.start_in("supervised", name)?;
+        loop {
+            if let Entry::Supervised { node, process } = self.hear().await?
+                && node == name
+            {
+                self.supervised.insert(node, process);
+                return Ok(());
+            }
+        }
+    }
+
+    fn start_in(&mut self, role: &str, name: &str) -> Result<()> {
         let mut replica = Command::new(std::env::current_exe()?)
-            .args(["replica", name, &self.database])
+            .args([role, name, &self.database])
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -72,10 +104,30 @@ impl Stage {
 
     /// Sends a signal; when that was.
     pub(crate) fn signal(&mut self, name: &str, signal: Signal) -> Result<u64> {
-        let replica = self.replicas.get(name).and_then(Child::id).context("a running replica")?;
+        let child = self.replicas.get(name).and_then(Child::id);
+        let replica = self.supervised.get(name).copied().or(child).context("a running replica")?;
         let at = now_ms();
         crate::signal(replica, signal)?;
+        if self.supervised.contains_key(name) && signal == Signal::KILL {
+            self.deaths.push((name.to_owned(), at));
+        }
         Ok(at)
+    }
+
+    /// The dead trust nothing: their leases do not count for as long as they were promised. What they said last may be heard
+    /// after their death.
+    fn note_deaths(&mut self) {
+        for (name, death) in std::mem::take(&mut self.deaths) {
+            let held = self.entries.iter().filter_map(|entry| match entry {
+                Entry::Valid { node, task, token, at, .. } if *node == name && *at <= death => {
+                    Some((task.clone(), *token))
+                }
+                _ => None,
+            });
+            let held: BTreeSet<_> = held.collect();
+            let ended = |(task, token)| Entry::Ended { node: name.clone(), task, token, at: death };
+            self.entries.extend(held.into_iter().map(ended));
+        }
     }
 
     /// Waits for the end of a replica that was told to end.
@@ -83,6 +135,7 @@ impl Stage {
         if let Some(mut replica) = self.replicas.remove(name) {
             let _ = replica.wait().await;
         }
+        self.supervised.remove(name);
     }
 
     pub(crate) async fn stop_all(&mut self) -> Result<()> {
@@ -93,6 +146,7 @@ impl Stage {
         while let Ok(Some(entry)) = tokio::time::timeout(Duration::from_millis(200), self.said.recv()).await {
             self.entries.push(entry);
         }
+        self.note_deaths();
         Ok(())
     }
 

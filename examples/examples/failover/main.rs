@@ -1,7 +1,8 @@
 //! Three replicas, four tasks, one database; and somebody who pulls plugs.
 //!
 //! `cargo run --example failover` starts three replica processes that share four scheduled tasks through one SQLite
-//! file, kills the holder, stops another politely, freezes a third, and each time shows who takes over and how fast.
+//! file, kills the holder, stops another politely, freezes a third, kills one whose parent knows of it, and each time shows who
+//! takes over and how fast.
 //! In the end it proves from what the replicas recorded that nothing ran twice and nothing was lost.
 //!
 //! On a server: `cargo run --example failover --features postgres -- --database postgres://user@host/database`, or with
@@ -29,6 +30,7 @@ async fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["replica", name, database] => replica::run(name, database).await,
+        ["supervised", name, database] => replica::supervise(name, database).await,
         [] => {
             let folder = std::env::temp_dir().join(format!("leasehold-failover-{}", std::process::id()));
             std::fs::create_dir_all(&folder)?;
@@ -85,6 +87,21 @@ async fn show(database: &str) -> Result<()> {
     stage.signal(&victim, Signal::CONT)?;
     println!("  SIGCONT   {victim} woke up, and stands by");
     stage.let_pass(TTL * 2).await;
+
+    // The same crash once more, of a replica whose parent knows of it.
+    for name in ["a", "b", "c"] {
+        stage.signal(name, Signal::TERM)?;
+        stage.reap(name).await;
+        stage.start_supervised(name).await?;
+    }
+    let victim = stage.wait_for_holder(None).await?;
+    stage.let_pass(Duration::from_secs(2)).await;
+    stage.wait_for_firing(&victim).await?;
+    let at = stage.signal(&victim, Signal::KILL)?;
+    let holder = stage.wait_for_holder(Some(&victim)).await?;
+    println!("  SIGKILL   {victim} died, supervised; {holder} took over {:.2} s later", stage.taken_over(at));
+    stage.reap(&victim).await;
+    stage.let_pass(Duration::from_secs(2)).await;
 
     stage.stop_all().await?;
     println!("\nWhat the replicas recorded:");

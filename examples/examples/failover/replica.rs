@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use async_trait::async_trait;
 use leasehold::prelude::*;
+use leasehold::supervise::Parent;
 use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 
 use crate::TTL;
@@ -31,6 +32,16 @@ pub(crate) async fn run(name: &str, database: &str) -> Result<()> {
         node = node.artifact(Recorded { task, replica: name.to_owned() });
     }
     node.start().await?.run_until_signal().await;
+    Ok(())
+}
+
+/// Is the parent of a replica, and has its leases freed when it dies.
+pub(crate) async fn supervise(name: &str, database: &str) -> Result<()> {
+    let mut replica = std::process::Command::new(std::env::current_exe()?);
+    replica.args(["replica", name, database]);
+    let parent = Parent::start_as_init(replica)?;
+    say(&Entry::Supervised { node: name.to_owned(), process: parent.id() });
+    parent.wait().await?;
     Ok(())
 }
 

@@ -130,7 +130,7 @@ fn holdings(entries: &[Entry]) -> BTreeMap<String, Vec<(i64, u64, u64)>> {
                     span.1 = span.1.min(*at);
                 }
             }
-            Entry::Started { .. } | Entry::Completed { .. } => {}
+            Entry::Started { .. } | Entry::Completed { .. } | Entry::Supervised { .. } => {}
         }
     }
     let mut tasks: BTreeMap<String, Vec<(i64, u64, u64)>> = BTreeMap::new();

@@ -12,14 +12,17 @@ const TICK: Duration = Duration::from_millis(20);
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [database, name, ttl_ms, work_ms, artifacts] = &arguments[..] else {
-        return Err("usage: replica DATABASE NODE TTL_MS WORK_MS ARTIFACT[,ARTIFACT]".into());
+    let [database, name, ttl_ms, work_ms, artifacts, lock_file @ ..] = &arguments[..] else {
+        return Err("usage: replica DATABASE NODE TTL_MS WORK_MS ARTIFACT[,ARTIFACT] [LOCK_FILE]".into());
     };
     let work = Duration::from_millis(work_ms.parse()?);
     let ttl = Duration::from_millis(ttl_ms.parse()?);
     let mut node = Node::builder(database.as_str()).cluster("suite").node_id(name).ttl(ttl);
     for artifact in artifacts.split(',') {
         node = node.artifact(Lead::new(artifact, move |lease: Lease| run(lease, work))?);
+    }
+    if let Some(file) = lock_file.first() {
+        node = node.lock_file(file);
     }
     let node = match node.start().await {
         Ok(node) => node,

@@ -7,10 +7,11 @@ use leasehold_core::control::{Control, Overview};
 use leasehold_core::name::ClusterName;
 use leasehold_core::store::{self, ErrorKind, Link, Target, examine};
 use leasehold_core::timing::DEFAULT_TTL;
+use sea_orm::DbBackend;
 use serde::Serialize;
 
 use crate::arguments::Place;
-use crate::cluster::target;
+use crate::cluster::{target, url};
 use crate::failure::Failure;
 use crate::output::{Color, Report, Style};
 
@@ -78,7 +79,13 @@ async fn server(target: &Target, findings: &mut Findings) -> bool {
         Ok(found) => {
             findings
                 .fine("server", format!("{} at {target}: takes writes, commits are durable", found.server));
-            findings.fine("isolation", "READ COMMITTED is set on each connection of leasehold's own");
+            findings.fine(
+                "isolation",
+                match target.backend() {
+                    DbBackend::Sqlite => "writers follow one another, by the lock of the file",
+                    _ => "READ COMMITTED is set on each connection of leasehold's own",
+                },
+            );
             true
         }
         Err(error) => {
@@ -139,8 +146,7 @@ async fn rights(link: &Link, findings: &mut Findings) -> Result<(), Failure> {
 
 /// The nodes, if the cluster is there.
 async fn members(place: &Place, findings: &mut Findings) -> Result<Option<Overview>, Failure> {
-    let url = place.database.as_ref().map(|url| url.0.as_str()).unwrap_or_default();
-    let control = Control::open(url, &place.cluster).await?;
+    let control = Control::open(&url(place)?, &place.cluster).await?;
     let reader = control.reader().await?;
     if !reader.clusters().await?.contains(&place.cluster) {
         let text = format!("there is no cluster {:?} yet", place.cluster);

@@ -4,7 +4,7 @@ use leasehold_core::store::{self, schema_script};
 use serde::Serialize;
 
 use crate::arguments::{Migrate, Place};
-use crate::cluster::target;
+use crate::cluster::{new_target, target};
 use crate::failure::Failure;
 use crate::output::{Report, write};
 
@@ -17,7 +17,8 @@ struct Fields<'a> {
 }
 
 pub(super) async fn migrate(place: &Place, what: Migrate) -> Result<(), Failure> {
-    let target = target(place)?;
+    // A file that is not there has no schema, and would be made by looking.
+    let target = if matches!(what, Migrate::Status) { target(place)? } else { new_target(place)? };
     match what {
         Migrate::Sql { after } => {
             let script = schema_script(target.backend(), after.as_deref());

@@ -28,7 +28,11 @@ async fn a_server_that_is_not_there() {
 #[tokio::test]
 async fn a_schema_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}/empty.db", folder.path().display());
+    let (file, url) =
+        (folder.path().join("empty.db"), format!("sqlite://{}/empty.db", folder.path().display()));
+    let absent = plain(&["status", "--database", &url]).await.badly(1);
+    assert!(absent.contains("check the URL") && !file.exists(), "looking makes no file: {absent}");
+    std::fs::write(&file, "").unwrap();
     let lacking = plain(&["status", "--database", &url]).await.badly(1);
     assert!(
         lacking.contains("leasehold_0001_tables") && lacking.contains("leasehold migrate up"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use leasehold_core::artifact::ArtifactError;
 use leasehold_task::{Firing, Task};
+use sea_orm::ConnectionTrait;
 
 use crate::bed::{Bed, job, on_each};
 
@@ -116,6 +117,20 @@ async fn max_ttl_is_set_while_no_node_lives() {
         bed.ask(&["cluster", "set", "max-ttl", "10s"]).await.well();
         assert_eq!(bed.json(&["status"]).await["max_ttl_ms"], 10_000);
         bed.ask(&["cluster", "set", "max-ttl", "10ms"]).await.badly(2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_whose_ttl_is_above_a_lowered_max_ttl_goes() {
+    on_each(async |bed: Bed| {
+        let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        // As a change that commits while the node joins.
+        let sql = format!("update leasehold_cluster set max_ttl_ms = 500 where name = '{}'", bed.0.name);
+        bed.0.db.execute_unprepared(&sql).await.unwrap();
+        node.wait(|status| status.refusal.is_some() && status.running.is_empty()).await.unwrap();
+        drop(node);
     })
     .await;
 }

@@ -188,6 +188,10 @@ impl Session {
                 if !matched {
                     return Some("its renewal found no row under the incarnation that it joined");
                 }
+                // An operator has lowered it while this session joined: an adopter would wait for less than this ttl.
+                if view.cluster.max_ttl < io.config.timings.ttl {
+                    return Some("its ttl is above the cluster's max_ttl, which was lowered");
+                }
                 let from = if io.keep(Rule::TrustCountsFromSend) { ended.sent } else { io.now };
                 let timings = &io.config.timings;
                 let until = from + (timings.ttl - timings.margin);

@@ -93,6 +93,7 @@ impl Target {
 
     /// A URL by which another process of this machine reaches the same place, with the password: not to be shown.
     pub(crate) fn reach(&self) -> String {
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
         use sea_orm::sqlx::ConnectOptions;
         match &self.place {
             #[cfg(feature = "sqlite")]

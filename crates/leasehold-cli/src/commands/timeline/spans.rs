@@ -146,13 +146,10 @@ mod tests {
     }
 
     fn shown(night: &Night) -> Vec<(&str, &str, i64, i64, Ended)> {
-        let show = |span: &Span| (span.artifact.clone(), span.node.clone());
-        assert!(night.spans.iter().all(|span| !show(span).0.is_empty()));
-        let fields = |span| {
-            let Span { artifact, node, from, until, ended, .. } = span;
-            (artifact.as_str(), node.as_str(), *from, *until, *ended)
-        };
-        night.spans.iter().map(fields).collect()
+        let spans = night.spans.iter();
+        spans
+            .map(|span| (span.artifact.as_str(), span.node.as_str(), span.from, span.until, span.ended))
+            .collect()
     }
 
     #[test]

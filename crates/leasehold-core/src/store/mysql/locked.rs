@@ -17,7 +17,7 @@ const PROBE: &str =
     "select 1 as free from leasehold_lease where cluster = ?1 and artifact = ?2 for update skip locked";
 
 /// MariaDB lists no locks that nobody waits for: any transaction that has locked rows may be the one.
-const MARIADB: &str = "select t.trx_mysql_thread_id as backend, p.user as username, p.host as client, t.trx_state as state, \
+const MARIADB: &str = "select cast(t.trx_mysql_thread_id as signed) as backend, p.user as username, p.host as client, t.trx_state as state, \
      cast(timestampdiff(microsecond, t.trx_started, now(6)) / 1000 as signed) as ms from information_schema.innodb_trx t \
      left join information_schema.processlist p on p.id = t.trx_mysql_thread_id \
      where t.trx_rows_locked > 0 and t.trx_mysql_thread_id <> connection_id() order by t.trx_started";
