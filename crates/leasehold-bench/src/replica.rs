@@ -134,7 +134,9 @@ async fn tell(mut status: watch::Receiver<Status>) {
 
 fn say(line: &Line) {
     if let Ok(line) = serde_json::to_string(line) {
-        // Whoever listened may be gone, and takes this process along.
-        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        // Whoever listened may be gone, and takes this process along, also one that has a parent.
+        if writeln!(std::io::stdout().lock(), "{line}").is_err() {
+            std::process::exit(1);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One replica: four tasks whose handlers write an effect under the fence, and say what they do.
 
+use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -127,8 +128,10 @@ impl Drop for Ended {
     }
 }
 
+/// Nobody listens any more when the show is over: then this process ends as well, whatever became of its parent.
 fn say(entry: &Entry) {
-    if let Ok(line) = serde_json::to_string(entry) {
-        println!("{line}");
+    let Ok(line) = serde_json::to_string(entry) else { return };
+    if writeln!(std::io::stdout().lock(), "{line}").is_err() {
+        std::process::exit(1);
     }
 }

@@ -1,6 +1,7 @@
 //! A replica of the multi-process suites: runs artifacts, writes fenced effects, and says what it does.
 #![allow(clippy::print_stdout, reason = "its standard output is how it speaks to the suite")]
 
+use std::io::Write;
 use std::time::Duration;
 
 use leasehold::prelude::*;
@@ -91,8 +92,10 @@ impl Drop for Ended {
     }
 }
 
+/// Nobody listens any more when the suite has ended: then this process ends as well, whatever became of its parent.
 fn say(event: &Event) {
-    if let Ok(line) = serde_json::to_string(event) {
-        println!("{line}");
+    let Ok(line) = serde_json::to_string(event) else { return };
+    if writeln!(std::io::stdout().lock(), "{line}").is_err() {
+        std::process::exit(1);
     }
 }

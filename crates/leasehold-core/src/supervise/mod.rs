@@ -7,14 +7,14 @@
 //!
 //! # Why it is safe
 //!
-//! - **Only the kernel's word counts.** A process is dead when `waitid` says so of the child that this process itself has
+//! - **Only the kernel's word counts.** A process is dead when `waitpid` says so of the child that this process itself has
 //!   started: all its threads have ended then, its sockets are closed, and it renews and trusts nothing any more. A closed
 //!   connection, a silent port, or a pid that is gone from another host's view prove nothing, and are not looked at.
 //! - **A session announced is the one that joins.** It is announced before its row is inserted, each time anew, and has
 //!   an id that is never used again: what is deleted is that very session, or nothing. An insert that the dead process had
 //!   under way may arrive later; it is a session that never renews, is granted nothing, and expires.
-//! - **The announcer is the very child.** The kernel tells the peer's pid (SO_PEERCRED), and the child is not reaped, so that
-//!   its pid cannot be another's, before the last announcement was taken. Whoever else announces is refused, and told why.
+//! - **The announcer is the very child.** The kernel tells the peer's pid (SO_PEERCRED), and the child is reaped while nobody can
+//!   announce, and nobody is heard afterwards, so that its pid cannot be another's. Whoever else announces is refused, and told why.
 //! - **No incarnation is checked**, unlike by an expiry, which goes by beats that another life of the database may have
 //!   forgotten: a dead process is dead in all of them. What is granted then is granted by the rules that always hold.
 //! - **A transaction that the dead process had open** may still be open on the server, until that notices. It keeps the
