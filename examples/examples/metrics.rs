@@ -27,7 +27,9 @@ async fn main() -> Result<()> {
     let node = Node::builder(format!("sqlite://{}/demo.db?mode=rwc", folder.display()))
         .cluster("metrics-demo")
         .node_id("a")
-        .artifact(Task::fixed_rate("heartbeat", Duration::from_secs(1))?.handler(|_: Firing| async { Ok(()) }))
+        .artifact(
+            Task::fixed_rate("heartbeat", Duration::from_secs(1))?.handler(|_: Firing| async { Ok(()) }),
+        )
         .start()
         .await?;
 

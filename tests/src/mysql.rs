@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -107,7 +107,7 @@ impl Server {
             "--max-connections=200".into(),
         ]);
         let mut process = command.spawn().expect("the program of LEASEHOLD_TEST_…_BIN starts");
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             let ended = process.try_wait().expect("the state of a child");
             assert!(

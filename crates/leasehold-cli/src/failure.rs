@@ -112,6 +112,9 @@ fn with_remedy(error: &Error) -> String {
     let remedy = match error {
         Error::Store(error) => match error.kind() {
             ErrorKind::Unreachable => "check the URL, the network, and whether the server runs",
+            ErrorKind::Invalid if error.operation() == "connect" => {
+                "check the user, the password and the database of the URL"
+            }
             ErrorKind::Conflict => "others were faster; try again",
             ErrorKind::Other if denied(error) => {
                 "this user lacks a right: `leasehold doctor` says which, and grants come from the owner"

@@ -63,8 +63,13 @@ async fn a_node_that_cannot_renew_is_live_and_comes_back() {
     assert!(back.live && !back.holds_and_cannot_renew);
 
     let text = shown.render();
-    for metric in ["leasehold_leases_held", "leasehold_grants_total", "leasehold_renewal_seconds", "leasehold_leader"] {
-        assert!(text.contains(&format!("{metric}{{cluster=\"orders\",node=\"a\"")), "{metric} is not in {text}");
+    for metric in
+        ["leasehold_leases_held", "leasehold_grants_total", "leasehold_renewal_seconds", "leasehold_leader"]
+    {
+        assert!(
+            text.contains(&format!("{metric}{{cluster=\"orders\",node=\"a\"")),
+            "{metric} is not in {text}"
+        );
     }
     let probe = node.health_probe();
     node.shutdown().await;

@@ -110,7 +110,12 @@ async fn schema(target: &Target, findings: &mut Findings) -> Result<bool, Failur
     let state = match store::schema_state(target).await {
         Ok(state) => state,
         Err(error) => {
-            findings.add(Level::Error, "schema", error.to_string(), "");
+            let text = error.to_string();
+            let remedy = match text.contains("denied") {
+                true => "grant select, insert, update and delete on the tables leasehold_* to this user",
+                false => "",
+            };
+            findings.add(Level::Error, "schema", text, remedy);
             return Ok(false);
         }
     };

@@ -1,5 +1,6 @@
 //! The audit trail.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leasehold_core::name::{ArtifactName, NodeId};
@@ -15,6 +16,8 @@ use crate::output::{Color, Style, line, precise};
 const EVERY: Duration = Duration::from_millis(500);
 /// At most so many at a time.
 const PAGE: u64 = 1_000;
+/// So far below the last id somebody's events may still be uncommitted.
+const LATE: i64 = 300;
 
 /// One event; each is a line of its own.
 #[derive(Serialize)]
@@ -103,7 +106,8 @@ pub(super) async fn events(cluster: &Cluster, asked: &arguments::Events, json: b
     }
     // With --limit 0 nothing of the past is shown, and what is new follows the latest.
     let latest = cluster.reader.events(&Query::default(), 1).await?;
-    let mut after = found.last().or(latest.first()).map_or(0, |event| event.id);
+    let begin = found.last().or(latest.first()).map_or(0, |event| event.id);
+    let (mut after, mut shown) = (begin, BTreeSet::new());
     loop {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(()),
@@ -112,8 +116,12 @@ pub(super) async fn events(cluster: &Cluster, asked: &arguments::Events, json: b
         let query = Query { after: Some(after), ..query.clone() };
         match cluster.reader.events(&query, PAGE).await.map_err(Failure::from) {
             Ok(events) => {
-                events.iter().try_for_each(show)?;
-                after = events.last().map_or(after, |event| event.id);
+                for event in events.iter().filter(|event| shown.insert(event.id)) {
+                    show(event)?;
+                }
+                // An id is given before its commit: one that commits late is below those that were shown.
+                after = begin.max(events.last().map_or(after, |event| event.id - LATE));
+                shown.retain(|id| *id > after);
             }
             // A database that fails over is what people follow.
             Err(failure) => eprintln!("leasehold: {failure}"),

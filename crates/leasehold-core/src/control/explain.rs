@@ -94,7 +94,7 @@ impl Case<'_> {
         let view = &self.snapshot.view;
         if view.nodes.is_empty() {
             reasons.push(Reason::NoNode);
-        } else if !view.cluster.leader.is_some_and(|leader| self.snapshot.node(leader).is_some()) {
+        } else if view.cluster.leader.is_none_or(|leader| self.snapshot.node(leader).is_none()) {
             reasons.push(Reason::NoLeader);
         }
     }

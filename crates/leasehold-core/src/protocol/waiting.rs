@@ -101,7 +101,7 @@ fn waiting(board: &Board<'_>, row: &LeaseRow, formed: i64, built_in: &Resolvers)
     } else if row.placement.min_nodes > 1 && waits_for_nodes(&row.placement, formed, present) {
         Waiting::TooFewNodes { formed, present, needed: row.placement.min_nodes }
     } else if !built_in.has(&row.placement.resolver) {
-        Waiting::Resolver { resolver: row.placement.resolver.clone(), said: None }
+        Waiting::Resolver { resolver: Arc::clone(&row.placement.resolver), said: None }
     } else {
         Waiting::NextPass
     }
