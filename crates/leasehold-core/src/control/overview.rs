@@ -1,6 +1,6 @@
 //! What a cluster looks like: its nodes, its artifacts, and why those that nobody runs are not run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,8 +98,9 @@ pub(super) struct Snapshot {
 impl Snapshot {
     pub(super) async fn read(link: &Link, name: &ClusterName) -> Result<Self, Error> {
         // Once to know which deployments there are, which change rarely; then leases and nodes in the planner's order.
-        let ids = view(link, name).await?.nodes.iter().map(|node| node.deployment).collect();
-        let leases = link.call(name, &Request::Leases { deployments: ids }).await?;
+        // Each set once: replicas of one service have the same.
+        let sets: BTreeSet<_> = view(link, name).await?.nodes.iter().map(|node| node.deployment).collect();
+        let leases = link.call(name, &Request::Leases { deployments: sets.into_iter().collect() }).await?;
         let Answer::Leases { cluster, rows, deployments, keep_outs } = leases else {
             return Err(unexpected());
         };

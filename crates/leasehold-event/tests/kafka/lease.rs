@@ -1,6 +1,6 @@
 //! One consumer at a time, whatever becomes of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use leasehold_core::dispatch::Order;
 use leasehold_core::handler::HandlerError;
@@ -156,10 +156,10 @@ fn sleeper(group: &str, topic: &str) -> BaseConsumer {
     }
     let consumer: BaseConsumer = settings.create().unwrap();
     consumer.subscribe(&[topic]).unwrap();
-    let until = Instant::now() + PATIENCE;
+    let until = tokio::time::Instant::now() + PATIENCE;
     // What is no message is told as nothing.
     let first = loop {
-        assert!(Instant::now() < until, "nothing comes");
+        assert!(tokio::time::Instant::now() < until, "nothing comes");
         if let Some(message) = consumer.poll(Duration::from_millis(100)) {
             break message.unwrap().offset();
         }

@@ -114,7 +114,8 @@ async fn while_there_is_room_every_slot_fires_and_what_an_operator_asks_for() {
             let (sent, gate) = (send.send(firing), Arc::clone(&held));
             async move {
                 sent?;
-                Ok(gate.acquire().await?.forget())
+                gate.acquire().await?.forget();
+                Ok(())
             }
         });
         let node = cluster.node("a", task).await;
