@@ -15,6 +15,8 @@ mod json;
 mod link;
 #[cfg(feature = "postgres")]
 mod listen;
+#[cfg(all(feature = "mutations", feature = "postgres"))]
+pub mod mutation;
 #[cfg(feature = "mysql")]
 mod mysql;
 #[cfg(feature = "postgres")]
