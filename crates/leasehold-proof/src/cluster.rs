@@ -110,7 +110,6 @@ impl<'a> Cluster<'a> {
             recorder: self.recorder.clone(),
             ttl_ms: setting.ttl_of(node),
             max_ttl_ms: setting.max_ttl(),
-            margin_ms: setting.margin_ms,
             pace: setting.pace_of(node),
             newer,
             rough_ms: setting.rough_ms,

@@ -4,7 +4,6 @@
 use anyhow::{Result, ensure};
 use fastrand::Rng;
 use leasehold_testkit::proxy::Fault as Net;
-use std::time::Duration;
 
 use crate::check::Violation;
 use crate::clock::Pace;
@@ -14,8 +13,8 @@ use crate::plan::{Act, Plan};
 use crate::round::{self, Setting};
 
 const TTL_MS: u64 = 1500;
-/// Where an answer must be late by more than a margin, and a server be replaced within a ttl.
-const LONG_TTL_MS: u64 = 4000;
+/// Of somebody whose trust outlasts that of the others.
+const LONG_TTL_MS: u64 = 6000;
 const NODES: usize = 3;
 
 /// A mechanism, and faults under which it is needed.
@@ -50,7 +49,6 @@ const FENCE: &str = "select set_config('idle_in_transaction_session_timeout', $5
                      and artifact = $2 and token = $3 and holder = $4 for share";
 
 fn mutations() -> Vec<Mutation> {
-    let long = || Setting { ttl_ms: LONG_TTL_MS, margin_ms: Some(LONG_TTL_MS / 50), ..plain() };
     let none = "select $5::text from leasehold_lease where cluster = $1 and artifact = $2 and $3::bigint > 0 and $4::uuid is not null";
     let sub_select = "select $5::text from leasehold_cluster where name = $1 and exists (select 1 from leasehold_lease \
                       where cluster = $1 and artifact = $2 and token = $3 and holder = $4)";
@@ -58,7 +56,15 @@ fn mutations() -> Vec<Mutation> {
     vec![
         made("fence-off", text(FENCE, none), freezes, plain),
         made("fence-by-sub-select", text(FENCE, sub_select), freezes, plain),
-        made("trust-counted-from-the-answer", Broken::TrustCountsFromSend, late_answers, long),
+        made(
+            "checkpoint-fence-off",
+            text(
+                "where cluster = $1 and artifact = $2 and token = $3 and holder = $4 for share), i as",
+                "where cluster = $1 and artifact = $2 and $4::uuid is not null), i as",
+            ),
+            held_writes,
+            plain,
+        ),
         made(
             "expiry-without-the-beat",
             text("and beat = $5 and", "and $5::bigint >= 0 and"),
@@ -95,7 +101,7 @@ fn mutations() -> Vec<Mutation> {
             name: "adoption-without-the-longest-ttl",
             broken: Broken::AdoptionWaitsMaxTtl,
             plan: cut_off_and_forgotten,
-            setting: || Setting { long_ttl_ms: Some(LONG_TTL_MS * 3 / 2), ..plain() },
+            setting: || Setting { long_ttl_ms: Some(LONG_TTL_MS), ..plain() },
             own: true,
         },
     ]
@@ -110,20 +116,13 @@ fn freezes(random: &mut Rng, ttl: u64) -> Plan {
     plan.ordered()
 }
 
-/// Answers are late for a while, and then nothing comes any more.
-fn late_answers(random: &mut Rng, ttl: u64) -> Plan {
+/// What a holder has sent is on its way until the next one has written.
+fn held_writes(random: &mut Rng, ttl: u64) -> Plan {
     let mut plan = Plan::default();
     for n in 0..4 {
-        let (node, at) = (random.usize(..NODES), n * ttl * 4);
-        // Twice that is just within a call's time.
-        plan.fault(
-            at,
-            "answers late",
-            Some(node),
-            Act::Net(node, Net::Delay(Duration::from_millis(ttl * 12 / 100))),
-        );
-        let cut = at + ttl + random.u64(..ttl / 2);
-        plan.then(cut, Act::Net(node, Net::BlackHole)).then(cut + ttl * 2, Act::Net(node, Net::None));
+        let (node, at) = (random.usize(..NODES), n * ttl * 4 + random.u64(..ttl));
+        plan.fault(at, "open connections held", Some(node), Act::Hold(node));
+        plan.then(at + ttl * 5 / 2, Act::Release(node));
     }
     plan.ordered()
 }

@@ -29,8 +29,6 @@ pub(crate) const PERIOD: Duration = Duration::from_millis(250);
 pub(crate) enum Broken {
     /// A fragment of a statement stands for another.
     Text { what: String, by: String },
-    /// The machine counts trust from the answer.
-    TrustCountsFromSend,
     /// A node adopts another database after its own ttl.
     AdoptionWaitsMaxTtl,
     /// The keeper gives a revoked lease away before the run has ended.
@@ -47,7 +45,6 @@ pub(crate) struct Options {
     pub(crate) recorder: String,
     pub(crate) ttl_ms: u64,
     pub(crate) max_ttl_ms: u64,
-    pub(crate) margin_ms: Option<u64>,
     pub(crate) pace: Pace,
     /// An artifact that only a newer program has.
     pub(crate) newer: bool,
@@ -72,15 +69,11 @@ pub(crate) async fn run(options: &str) -> Result<()> {
         .ttl(Duration::from_millis(options.ttl_ms))
         .max_ttl(Duration::from_millis(options.max_ttl_ms))
         .drain_timeout(Duration::from_secs(2));
-    if let Some(margin) = options.margin_ms {
-        node = node.margin(Duration::from_millis(margin));
-    }
     node = match &options.broken {
         Some(Broken::Text { what, by }) => {
             mutation::replace(what, by);
             node
         }
-        Some(Broken::TrustCountsFromSend) => node.rules(Rules::without(Rule::TrustCountsFromSend)),
         Some(Broken::AdoptionWaitsMaxTtl) => node.rules(Rules::without(Rule::AdoptionWaitsMaxTtl)),
         Some(Broken::ReleasesEarly) => node.rules(Rules::releasing_before_drain()),
         Some(Broken::AcknowledgesFirst) | None => node,

@@ -38,7 +38,6 @@ const UNDELIVERED: &str = "messages are delivered in time";
 pub(crate) struct Setting {
     pub(crate) nodes: usize,
     pub(crate) ttl_ms: u64,
-    pub(crate) margin_ms: Option<u64>,
     /// The second node's clock is that slow, the third one's that fast: a factor of 1.2 lies between them.
     pub(crate) uneven: bool,
     /// The first node's clock.
@@ -54,9 +53,9 @@ pub(crate) struct Setting {
 impl Setting {
     /// Nothing is broken; clocks, and ttls, differ as far as is allowed.
     pub(crate) fn healthy(nodes: usize, ttl_ms: u64) -> Self {
-        let (margin_ms, pace, broken) = (None, Pace::True, None);
+        let (pace, broken) = (Pace::True, None);
         let (long_ttl_ms, rough_ms) = (Some(ttl_ms * 3 / 2), ttl_ms * 3 / 2);
-        Self { nodes, ttl_ms, margin_ms, uneven: true, pace, long_ttl_ms, rough_ms, slack_ms: 1500, broken }
+        Self { nodes, ttl_ms, uneven: true, pace, long_ttl_ms, rough_ms, slack_ms: 1500, broken }
     }
 
     /// Nodes of one cluster may differ in it.
