@@ -27,13 +27,21 @@ impl Scratch {
         let server = server.unwrap_or_else(|_| {
             panic!("{variable} is not set: this suite needs a server; run it with `scripts/test`, which starts one")
         });
+        Self::on(&server).await
+    }
+
+    /// A new, empty database on this server, a URL with a database.
+    ///
+    /// # Panics
+    /// When the server cannot be reached, or the user may not make databases.
+    pub async fn on(server: &str) -> Self {
         let (before, database) = server.rsplit_once('/').expect("a URL with a database");
         let options = database.find('?').map_or("", |at| &database[at..]);
         let after_scheme = before.split_once("://").map_or(before, |(_, rest)| rest);
         let authority = after_scheme.rsplit_once('@').map_or(after_scheme, |(_, host)| host);
         let count = CREATED.fetch_add(1, Ordering::Relaxed);
         let name = format!("suite_{:x}_{:x}_{count}", std::process::id(), crate::event::now_ms());
-        let db = Database::connect(&server).await.expect("the server answers");
+        let db = Database::connect(server).await.expect("the server answers");
         db.execute_unprepared(&format!("create database {name}")).await.expect("a database of its own");
         Self { url: format!("{before}/{name}{options}"), authority: authority.to_owned() }
     }

@@ -141,9 +141,9 @@ impl Keeper {
         let patience = config.timings.patience();
         let links = Links::new(Arc::clone(&lane), inputs.clone(), patience, proof.clone());
         let trail = Trail::new(lane, node, Arc::clone(&clock), patience);
-        let (given, ttl) = (Arc::clone(&clock), config.timings.ttl);
+        let (given, ttl, rules) = (Arc::clone(&clock), config.timings.ttl, config.rules);
         let supervisor =
-            Supervisor::new(cluster, runtime, given, schedule.clone(), work, artifacts, inputs, ttl);
+            Supervisor::new(cluster, runtime, given, schedule.clone(), work, artifacts, inputs, ttl, rules);
         let status = publish.borrow().clone();
         let machine = Machine::new(Arc::new(config), deployment).after(proof.dead.clone());
         Self {

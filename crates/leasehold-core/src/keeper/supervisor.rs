@@ -18,6 +18,7 @@ use crate::common::Common;
 use crate::lease::Lease;
 use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::action::{Outcome, Revocation};
+use crate::protocol::rules::Rules;
 use crate::protocol::{SessionId, Token};
 use crate::schedule_clock::ScheduleClock;
 use crate::store::LeaseKey;
@@ -37,6 +38,7 @@ pub(super) struct Supervisor {
     artifacts: HashMap<ArtifactName, SharedArtifact>,
     inputs: mpsc::UnboundedSender<Input>,
     ttl: Duration,
+    rules: Rules,
     session: Option<(SessionId, Arc<Common>)>,
     runs: HashMap<ArtifactName, Run>,
     /// Resolves when the last run of an artifact is really gone: a future that blocks its thread cannot be dropped.
@@ -54,10 +56,11 @@ impl Supervisor {
         artifacts: Vec<SharedArtifact>,
         inputs: mpsc::UnboundedSender<Input>,
         ttl: Duration,
+        rules: Rules,
     ) -> Self {
         let (session, runs, gone) = (None, HashMap::new(), HashMap::new());
         let artifacts = by_name(artifacts);
-        Self { cluster, runtime, clock, schedule, work, artifacts, inputs, ttl, session, runs, gone }
+        Self { cluster, runtime, clock, schedule, work, artifacts, inputs, ttl, rules, session, runs, gone }
     }
 
     /// A session has begun; it is not trusted before its first renewal.
@@ -138,6 +141,10 @@ impl Supervisor {
     pub(super) fn revoke(&self, name: &ArtifactName, token: Token, why: Revocation, deadline: Instant) {
         if let Some(run) = self.runs.get(name).filter(|run| run.lease.token() == token) {
             run.lease.revoke(why, deadline);
+            if !self.rules.releases_after_drain() {
+                let (artifact, outcome) = (name.clone(), Outcome::Returned);
+                let _ = self.inputs.send(Input::Ended { artifact, token, outcome });
+            }
         }
     }
 

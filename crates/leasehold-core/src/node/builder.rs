@@ -124,6 +124,7 @@ pub struct NodeBuilder {
     resolvers: Resolvers,
     artifacts: Vec<PendingArtifact>,
     clock: Arc<dyn Clock>,
+    rules: Rules,
 }
 
 /// An artifact, or why there is none: builders of artifacts report when the node starts.
@@ -159,6 +160,7 @@ impl NodeBuilder {
             resolvers: Resolvers::default(),
             artifacts: Vec::new(),
             clock: Arc::new(BootClock),
+            rules: Rules::default(),
         }
     }
 
@@ -287,6 +289,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Leaves a rule of the protocol out, for the proof: its checks must be able to fail.
+    #[cfg(feature = "mutations")]
+    #[must_use]
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
     fn timings(&self) -> Timings {
         let derived = Timings::derived(self.ttl);
         Timings {
@@ -346,7 +356,7 @@ impl NodeBuilder {
             max_ttl: self.max_ttl,
             labels: Arc::new(self.labels),
             resolvers: self.resolvers,
-            rules: Rules::default(),
+            rules: self.rules,
         };
         let (clock, vitals) = (self.clock, Arc::<Vitals>::default());
         let (inputs, status) = keeper::spawn(Setup {

@@ -44,13 +44,29 @@ pub enum Rule {
 pub struct Rules {
     #[cfg(feature = "mutations")]
     broken: Option<Rule>,
+    #[cfg(feature = "mutations")]
+    releases_early: bool,
 }
 
 impl Rules {
     /// All rules but one.
     #[cfg(feature = "mutations")]
     pub const fn without(rule: Rule) -> Self {
-        Self { broken: Some(rule) }
+        Self { broken: Some(rule), releases_early: false }
+    }
+
+    /// All rules, but a node gives a revoked lease away before the run has ended: not the machine's mistake but its keeper's.
+    #[cfg(feature = "mutations")]
+    pub const fn releasing_before_drain() -> Self {
+        Self { broken: None, releases_early: true }
+    }
+
+    /// Whether a revoked lease is given away only when its run has ended.
+    pub(crate) fn releases_after_drain(self) -> bool {
+        #[cfg(feature = "mutations")]
+        return !self.releases_early;
+        #[cfg(not(feature = "mutations"))]
+        true
     }
 
     /// Whether `rule` is kept. Always, in a build without the feature `mutations`.

@@ -17,6 +17,8 @@ mod link;
 #[cfg(feature = "postgres")]
 mod listen;
 mod locked;
+#[cfg(all(feature = "mutations", feature = "postgres"))]
+pub mod mutation;
 #[cfg(feature = "mysql")]
 mod mysql;
 pub(crate) mod people;

@@ -124,6 +124,8 @@ fn options(target: &Target) -> Result<PgConnectOptions, StoreError> {
 
 /// The only place that turns text and values into a statement of this database.
 fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
+    #[cfg(feature = "mutations")]
+    let sql = crate::store::mutation::mutated(sql);
     Statement::from_sql_and_values(BACKEND, sql, values)
 }
 

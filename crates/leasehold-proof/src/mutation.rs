@@ -1,0 +1,261 @@
+//! Negative controls: a mechanism is switched off, and the judge must miss it. Where it convicts, the same faults on a cluster
+//! with the mechanism must bring no violation.
+
+use anyhow::{Result, ensure};
+use fastrand::Rng;
+use leasehold_testkit::proxy::Fault as Net;
+
+use crate::check::Violation;
+use crate::clock::Pace;
+use crate::database::{Database, Own, Where};
+use crate::node::{Broken, HOLDS};
+use crate::plan::{Act, Plan};
+use crate::round::{self, Setting};
+
+const TTL_MS: u64 = 1500;
+/// Of somebody whose trust outlasts that of the others.
+const LONG_TTL_MS: u64 = 6000;
+const NODES: usize = 3;
+
+/// A mechanism, and faults under which it is needed.
+struct Mutation {
+    name: &'static str,
+    broken: Broken,
+    plan: fn(&mut Rng, u64) -> Plan,
+    setting: fn() -> Setting,
+    /// It takes a server that can be replaced.
+    own: bool,
+}
+
+fn text(what: &str, by: &str) -> Broken {
+    Broken::Text { what: what.to_owned(), by: by.to_owned() }
+}
+
+/// What no statement has.
+const NO_TEXT: &str = "\u{0}";
+
+fn plain() -> Setting {
+    Setting {
+        uneven: false,
+        long_ttl_ms: None,
+        rough_ms: 0,
+        slack_ms: 20_000,
+        ..Setting::healthy(NODES, TTL_MS)
+    }
+}
+
+/// The fence of PostgreSQL, with the limit that makes a silent client lose its transaction.
+const FENCE: &str = "select set_config('idle_in_transaction_session_timeout', $5, true) from leasehold_lease where cluster = $1 \
+                     and artifact = $2 and token = $3 and holder = $4 for share";
+
+fn mutations() -> Vec<Mutation> {
+    let none = "select $5::text from leasehold_lease where cluster = $1 and artifact = $2 and $3::bigint > 0 and $4::uuid is not null";
+    let sub_select = "select $5::text from leasehold_cluster where name = $1 and exists (select 1 from leasehold_lease \
+                      where cluster = $1 and artifact = $2 and token = $3 and holder = $4)";
+    let made = |name, broken, plan, setting| Mutation { name, broken, plan, setting, own: false };
+    vec![
+        made("fence-off", text(FENCE, none), freezes, plain),
+        made("fence-by-sub-select", text(FENCE, sub_select), freezes, plain),
+        made(
+            "checkpoint-fence-off",
+            text(
+                "where cluster = $1 and artifact = $2 and token = $3 and holder = $4 for share), i as",
+                "where cluster = $1 and artifact = $2 and $4::uuid is not null), i as",
+            ),
+            held_writes,
+            plain,
+        ),
+        made(
+            "expiry-without-the-beat",
+            text("and beat = $5 and", "and $5::bigint >= 0 and"),
+            late_expiry,
+            plain,
+        ),
+        made(
+            "wall-clock-for-expiry",
+            // Its clock is what is broken: no text.
+            text(NO_TEXT, NO_TEXT),
+            nothing,
+            || Setting { pace: Pace::Wall(900), ..plain() },
+        ),
+        made(
+            "wall-clock-for-trust",
+            text(NO_TEXT, NO_TEXT),
+            nothing,
+            // As one that is set back again and again.
+            || Setting { pace: Pace::PerMille(100), ..plain() },
+        ),
+        made("release-before-drain", Broken::ReleasesEarly, moves, plain),
+        made("acknowledge-before-handle", Broken::AcknowledgesFirst, kills, plain),
+        Mutation {
+            name: "epoch-not-raised-after-a-rollback",
+            broken: text(
+                "epoch = greatest(epoch + 1, $5 + 1, floor((extract(epoch from clock_timestamp()) - 1577836800) * 10)::bigint)",
+                "epoch = epoch + 0 * $5",
+            ),
+            plan: rollback,
+            setting: plain,
+            own: true,
+        },
+        Mutation {
+            name: "adoption-without-the-longest-ttl",
+            broken: Broken::AdoptionWaitsMaxTtl,
+            plan: cut_off_and_forgotten,
+            setting: || Setting { long_ttl_ms: Some(LONG_TTL_MS), ..plain() },
+            own: true,
+        },
+    ]
+}
+
+fn freezes(random: &mut Rng, ttl: u64) -> Plan {
+    let mut plan = Plan::default();
+    for n in 0..3 {
+        let (node, at) = (random.usize(..NODES), n * ttl * 4 + random.u64(..ttl));
+        plan.fault(at, "SIGSTOP", Some(node), Act::Freeze(node)).then(at + ttl * 5 / 2, Act::Thaw(node));
+    }
+    plan.ordered()
+}
+
+/// What a holder has sent is on its way until the next one has written.
+fn held_writes(random: &mut Rng, ttl: u64) -> Plan {
+    let mut plan = Plan::default();
+    for n in 0..4 {
+        let (node, at) = (random.usize(..NODES), n * ttl * 4 + random.u64(..ttl));
+        plan.fault(at, "open connections held", Some(node), Act::Hold(node));
+        plan.then(at + ttl * 5 / 2, Act::Release(node));
+    }
+    plan.ordered()
+}
+
+/// Somebody is silent for a ttl, and wakes up before those who expire it are heard.
+fn late_expiry(random: &mut Rng, ttl: u64) -> Plan {
+    let mut plan = Plan::default();
+    for n in 0..4 {
+        let (node, at) = (random.usize(..NODES), n * ttl * 4);
+        plan.fault(at, "SIGSTOP", Some(node), Act::Freeze(node));
+        let held = at + ttl * random.u64(70..98) / 100;
+        for other in (0..NODES).filter(|other| *other != node) {
+            plan.then(held, Act::Hold(other))
+                .then(held + ttl * random.u64(35..60) / 100, Act::Release(other));
+        }
+        plan.then(at + ttl * random.u64(100..115) / 100, Act::Thaw(node));
+    }
+    plan.ordered()
+}
+
+fn nothing(_: &mut Rng, ttl: u64) -> Plan {
+    let mut plan = Plan::default();
+    plan.then(ttl * 4, Act::Net(0, Net::None));
+    plan
+}
+
+fn moves(random: &mut Rng, ttl: u64) -> Plan {
+    let mut plan = Plan::default();
+    for n in 0..40 {
+        plan.fault(n * ttl / 8, "move", None, Act::Move(random.usize(..HOLDS), random.usize(..NODES)));
+    }
+    plan
+}
+
+fn kills(random: &mut Rng, ttl: u64) -> Plan {
+    let mut plan = Plan::default();
+    for n in 0..NODES as u64 * 2 {
+        let (node, at) = (n as usize % NODES, n * ttl * 2 + random.u64(..ttl / 2));
+        plan.fault(at, "SIGKILL", Some(node), Act::Kill(node)).then(at + ttl / 2, Act::Start(node, false));
+    }
+    plan.ordered()
+}
+
+/// Leases move after a copy was taken, and then the copy takes the database's place.
+fn rollback(random: &mut Rng, ttl: u64) -> Plan {
+    let mut plan = Plan { restarts: true, ..Plan::default() };
+    plan.then(0, Act::Copy);
+    for n in 0..12 {
+        plan.then(ttl * 4 + n * ttl / 6, Act::Move(random.usize(..HOLDS), random.usize(..NODES)));
+    }
+    plan.fault(ttl * 7, "database replaced by an older copy", None, Act::Crash);
+    plan.then(ttl * 7 + 1, Act::RollBack).then(ttl * 7 + 2, Act::Up);
+    plan.ordered()
+}
+
+/// Somebody whose trust lasts long joins after a copy was taken, and is cut off when the copy takes the database's place: nothing is
+/// known of it there.
+fn cut_off_and_forgotten(random: &mut Rng, ttl: u64) -> Plan {
+    const LONG: usize = 2;
+    let mut plan = Plan { restarts: true, ..Plan::default() };
+    plan.then(0, Act::Copy).then(ttl * 5, Act::Kill(LONG)).then(ttl * 5 + 1, Act::Start(LONG, false));
+    let joined = ttl * 12;
+    for hold in 0..HOLDS {
+        plan.then(joined, Act::Move(hold, LONG));
+    }
+    let cut = joined + ttl + random.u64(..ttl);
+    plan.then(cut, Act::Net(LONG, Net::BlackHole));
+    plan.fault(cut + 1, "database replaced by an older copy", None, Act::Crash);
+    plan.then(cut + 2, Act::RollBack).then(cut + 3, Act::Up).then(cut + ttl * 6, Act::Net(LONG, Net::None));
+    plan.ordered()
+}
+
+/// Whether all were convicted, each within so many seeds.
+pub(crate) async fn all(place: &Where, seed: u64, seeds: u64, only: &[String]) -> Result<bool> {
+    let postgres = place.own == Some(Own::Postgres)
+        || place.database.as_ref().is_some_and(|url| url.starts_with("postgres"));
+    ensure!(postgres, "statements are broken in PostgreSQL's words: give a URL of one, or --own postgres");
+    let known = mutations();
+    for name in only {
+        ensure!(
+            known.iter().any(|mutation| mutation.name == name),
+            "no mutation is called {name}; there are {}",
+            known.iter().map(|mutation| mutation.name).collect::<Vec<_>>().join(", ")
+        );
+    }
+    let asked =
+        known.into_iter().filter(|mutation| only.is_empty() || only.iter().any(|name| name == mutation.name));
+    println!("| mechanism switched off | convicted of | with seed |\n|---|---|---:|");
+    let mut survivors = Vec::new();
+    for mutation in asked {
+        if !mutation.is_convicted(place, seed, seeds).await? {
+            survivors.push(mutation.name);
+        }
+    }
+    if survivors.is_empty() {
+        println!("\nevery mechanism is missed when it is switched off");
+    } else {
+        println!("\nnot convicted: {}", survivors.join(", "));
+    }
+    Ok(survivors.is_empty())
+}
+
+impl Mutation {
+    async fn is_convicted(&self, place: &Where, seed: u64, seeds: u64) -> Result<bool> {
+        let own = Where { database: None, own: Some(Own::Postgres) };
+        let place = if self.own { &own } else { place };
+        let healthy = (self.setting)();
+        let broken = Setting { broken: Some(self.broken.clone()), ..healthy.clone() };
+        for seed in seed..seed + seeds {
+            let plan = (self.plan)(&mut Rng::with_seed(seed), healthy.ttl_ms);
+            let outcome = round::run(&Database::create(place).await?, &broken, &plan, seed).await?;
+            if let Broken::Text { what, .. } = &self.broken
+                && what != NO_TEXT
+            {
+                ensure!(
+                    outcome.mutated > 0,
+                    "{}: no statement has the text that was to be replaced",
+                    self.name
+                );
+            }
+            // That something takes longer is no conviction: a machine may be busy.
+            let safety = |found: &&Violation| !round::LIVENESS.contains(&found.promise);
+            let Some(found) = outcome.violations.iter().find(safety) else { continue };
+            println!("| {} | {}: {} | {seed} |", self.name, found.promise, found.what);
+            let control = Setting { pace: Pace::True, ..healthy };
+            let outcome = round::run(&Database::create(place).await?, &control, &plan, seed).await?;
+            if let Some(found) = outcome.violations.first() {
+                outcome.explain(&plan);
+                anyhow::bail!("{}: with the mechanism, too: {}", self.name, found.promise);
+            }
+            return Ok(true);
+        }
+        println!("| {} | NOT CONVICTED | |", self.name);
+        Ok(false)
+    }
+}

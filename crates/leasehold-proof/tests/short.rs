@@ -1,0 +1,57 @@
+//! A short round with fixed seeds, on each database of this build; and three negative controls.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test suite")]
+
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+/// One cluster after the other: they are three processes each, and judged by the clock.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn proof(arguments: &[&str]) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let done = Command::new(env!("CARGO_BIN_EXE_leasehold-proof")).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{arguments:?}\n{said}\n{}", String::from_utf8_lossy(&done.stderr));
+}
+
+fn rounds(database: &str, seed: &str, rounds: &str) {
+    // A machine that runs suites does other things as well: late is no failure here, never is.
+    proof(&["run", "--database", database, "--seed", seed, "--rounds", rounds, "--slack-ms", "20000"]);
+}
+
+#[cfg(any(feature = "test-postgres", feature = "test-mariadb", feature = "test-mysql"))]
+fn server(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} must name a server; `scripts/test` starts one and sets it"))
+}
+
+#[test]
+fn sqlite() {
+    rounds("sqlite", "3", "1");
+}
+
+#[cfg(feature = "test-postgres")]
+#[test]
+fn postgres() {
+    rounds(&server("LEASEHOLD_TEST_POSTGRES"), "1", "3");
+}
+
+#[cfg(feature = "test-mariadb")]
+#[test]
+fn mariadb() {
+    rounds(&server("LEASEHOLD_TEST_MARIADB"), "11", "2");
+}
+
+#[cfg(feature = "test-mysql")]
+#[test]
+fn mysql() {
+    rounds(&server("LEASEHOLD_TEST_MYSQL"), "21", "2");
+}
+
+#[cfg(feature = "test-postgres")]
+#[test]
+fn mechanisms_that_are_switched_off_are_missed() {
+    let server = server("LEASEHOLD_TEST_POSTGRES");
+    let only = "fence-by-sub-select,release-before-drain,acknowledge-before-handle";
+    proof(&["mutations", "--database", &server, "--seed", "1", "--seeds", "6", "--only", only]);
+}
