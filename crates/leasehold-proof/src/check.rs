@@ -211,10 +211,7 @@ fn messages(records: &[Record]) -> Vec<Violation> {
 /// When the database was replaced by an older copy, which has forgotten what was committed before that: the schedule, the
 /// progress and the messages. Who may hold what is promised all the same.
 fn replaced_at(records: &[Record]) -> Option<u64> {
-    let replaced = records
-        .iter()
-        .rev()
-        .find(|record| matches!(&record.told, Told::Fault { kind, .. } if kind.contains("older copy")));
+    let replaced = records.iter().rev().find(|record| record.told == Told::Replaced);
     replaced.map(|record| record.got)
 }
 

@@ -121,7 +121,7 @@ impl<'a> Cluster<'a> {
             .arg(serde_json::to_string(&options)?)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(if std::env::var_os("PROOF_STDERR").is_some() { Stdio::inherit() } else { Stdio::null() })
+            .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()?;
         self.children.insert(node, child);
@@ -149,7 +149,11 @@ impl<'a> Cluster<'a> {
             Act::Terminate => self.database.terminate_backends(&self.db).await?,
             Act::Endpoint(mood) => self.endpoint(*mood).await?,
             Act::Move(hold, to) => self.move_hold(*hold, *to).await,
-            Act::Copy | Act::Crash | Act::RollBack | Act::Up => self.server(act)?,
+            Act::Copy | Act::Crash | Act::Up => self.server(act)?,
+            Act::RollBack => {
+                self.server(act)?;
+                self.tell(vec![Told::Replaced]).await?;
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use fastrand::Rng;
 use leasehold_testkit::proxy::Fault as Net;
+use std::time::Duration;
 
 use crate::check::Violation;
 use crate::clock::Pace;
@@ -119,10 +120,14 @@ fn freezes(random: &mut Rng, ttl: u64) -> Plan {
 /// What a holder has sent is on its way until the next one has written.
 fn held_writes(random: &mut Rng, ttl: u64) -> Plan {
     let mut plan = Plan::default();
-    for n in 0..4 {
-        let (node, at) = (random.usize(..NODES), n * ttl * 4 + random.u64(..ttl));
-        plan.fault(at, "open connections held", Some(node), Act::Hold(node));
-        plan.then(at + ttl * 5 / 2, Act::Release(node));
+    for n in 0..8 {
+        let (node, at) = (random.usize(..NODES), n * ttl * 4);
+        // So that most of the time something is on its way.
+        plan.then(at, Act::Net(node, Net::Delay(Duration::from_millis(20))));
+        let held = at + ttl / 2 + random.u64(..ttl / 2);
+        plan.fault(held, "open connections held", Some(node), Act::Hold(node));
+        plan.then(held + ttl * 5 / 2, Act::Release(node))
+            .then(held + ttl * 5 / 2 + 1, Act::Net(node, Net::None));
     }
     plan.ordered()
 }

@@ -40,6 +40,8 @@ pub(crate) enum Told {
     Delivered { key: String, number: u64, token: i64 },
     /// Somebody was hurt.
     Fault { kind: String, node: Option<String> },
+    /// The database is down, and its data is that of an older copy from now on.
+    Replaced,
     /// Everything is well again; nobody is hurt from now on.
     Healed,
     /// Statements that were executed with a mistake.

@@ -113,8 +113,6 @@ impl Hold {
     async fn work(&self, lease: &Lease) -> Result<(), ArtifactError> {
         let mut random = fastrand::Rng::with_seed(self.seed ^ lease.token().0.unsigned_abs());
         let mut value = written(lease).await?;
-        let loaded = lease.load(SAVED).await?;
-        let mut saved = loaded.map(|value| value.parse()).transpose()?.unwrap_or(0_i64);
         while !lease.is_revoked() && lease.is_valid() {
             value += 1;
             let rough = self.rough_ms > 0 && random.u64(..ROUGH) == 0;
@@ -130,7 +128,9 @@ impl Hold {
                 let sent = self.voice.client.post(self.voice.url("outside")).json(&outside).send();
                 sent.await?;
             }
-            saved += 1;
+            // Read each time: what somebody else wrote in between would be seen.
+            let loaded = lease.load(SAVED).await?;
+            let saved = loaded.map(|value| value.parse()).transpose()?.unwrap_or(0_i64) + 1;
             if lease.save(SAVED, saved).await.is_ok() {
                 let (artifact, token) = (lease.artifact().to_string(), lease.token().0);
                 self.voice.say(Told::Saved { artifact, token, value: saved });

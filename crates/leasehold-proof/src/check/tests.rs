@@ -99,10 +99,7 @@ fn messages_that_are_lost_or_out_of_order_are_found() {
 
 #[test]
 fn a_database_that_was_replaced_has_forgotten_what_was_committed_before_and_nothing_else() {
-    let replaced = || {
-        let kind = "database replaced by an older copy".to_owned();
-        ("p", Told::Fault { kind, node: None })
-    };
+    let replaced = || ("p", Told::Replaced);
     let later = Told::Appended { key: "k".to_owned(), number: 2, at: 9 };
     assert_eq!(promises([replaced(), ("p", appended(1))]), [""; 0]);
     assert_eq!(promises([replaced(), ("p", later)]), ["no message is lost"]);

@@ -303,6 +303,42 @@ async fn fire_now_fires_once_on_the_holder_whoever_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_asks_for_waits_for_the_firing_under_way() {
+    Cluster::on_each(async |cluster| {
+        let gate = Arc::new(Semaphore::new(0));
+        let begun = Arc::new(Semaphore::new(0));
+        let (send, mut inbox) = mpsc::unbounded_channel();
+        let (held, begins) = (Arc::clone(&gate), Arc::clone(&begun));
+        let task = Task::once("t", chrono::Utc::now()).unwrap().misfire(Misfire::FireOnce).handler(
+            move |firing: Firing| {
+                let (send, gate) = (send.clone(), Arc::clone(&held));
+                begins.add_permits(1);
+                async move {
+                    gate.acquire().await?.forget();
+                    Ok(send.send(firing.is_scheduled())?)
+                }
+            },
+        );
+        let node = cluster.node("a", task).await;
+        begun.acquire().await.unwrap().forget();
+        node.control().fire_now(&t()).await.unwrap();
+        let waiting = async || {
+            let rows = cluster.sql("select count(*) as n from leasehold_command where cluster = :c").await;
+            rows[0].try_get::<i64>("", "n").unwrap()
+        };
+        // Long enough that the holder has heard of it.
+        pass(chrono::Utc::now().timestamp_millis(), 5).await;
+        assert_eq!((waiting().await, begun.available_permits()), (1, 0), "it runs beside the other");
+        gate.add_permits(2);
+        assert!(next(&mut inbox).await);
+        assert!(!next(&mut inbox).await);
+        assert_eq!(waiting().await, 0);
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_schedule_fires_what_was_due_before_and_nothing_of_its_own_past() {
     Cluster::on_each(async |cluster| {
         const HOUR: i64 = 3_600_000;
