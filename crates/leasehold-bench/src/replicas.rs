@@ -54,6 +54,18 @@ pub(crate) struct Fleet {
     bereaved: Vec<Child>,
 }
 
+/// The child of a parent that is killed goes on: that is what supervision promises.
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for name in self.members.keys().filter(|_| self.role.supervised) {
+            if let Ok(service) = self.service(name) {
+                // It may have ended this moment.
+                let _ = kill_process(service, Signal::KILL);
+            }
+        }
+    }
+}
+
 impl Fleet {
     pub(crate) fn new(role: Role) -> Self {
         let (outbox, inbox) = mpsc::unbounded_channel();

@@ -132,10 +132,13 @@ fn stale_outside(records: &[Record]) -> Vec<Violation> {
     found
 }
 
+/// Token, value and when.
+type Written = (i64, i64, u64);
+
 /// What a holder writes follows what the one before it wrote: nothing that had committed is forgotten or overwritten.
 fn going_back(records: &[Record]) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut of: BTreeMap<(&str, &'static str), Vec<(i64, i64, u64)>> = BTreeMap::new();
+    let mut of: BTreeMap<(&str, &'static str), Vec<Written>> = BTreeMap::new();
     let replaced = replaced_at(records).is_some();
     for Record { got, told, .. } in records {
         match told {
