@@ -30,7 +30,11 @@ pub(crate) async fn until(
     let mut line = Line::default();
     let started = tokio::time::Instant::now();
     loop {
-        let found = match look().await {
+        // Looks only read, and the program ends after this: what is asked of a database that is silent is left.
+        let left = awaited.timeout.saturating_sub(started.elapsed());
+        let looked = tokio::time::timeout(left.max(LOOK), look()).await;
+        let silent = || Err(Failure::failed("the database does not answer".to_owned()));
+        let found = match looked.unwrap_or_else(|_| silent()) {
             // The database may be failing over while somebody moves things away.
             Err(failure) if failure.kind() == crate::failure::Kind::Failed => {
                 Progress::Waiting(failure.to_string())

@@ -18,6 +18,41 @@ pub(crate) fn network(folder: &Path) -> Option<&'static str> {
     network_name(magic)
 }
 
+/// Whether a lock of this file is known to go with the process that has it, and to keep every other one of this machine out; what
+/// the file is on, otherwise.
+#[cfg(target_os = "linux")]
+pub(crate) fn locks_prove(file: &std::fs::File) -> Result<(), String> {
+    let unknown = |what: String| Err(what);
+    match rustix::fs::fstatfs(file) {
+        Ok(found) if LOCAL.contains(&(found.f_type as u32)) => Ok(()),
+        Ok(found) => match network_name(found.f_type as u32) {
+            Some(name) => unknown(format!("a network file system ({name})")),
+            None => unknown(format!("a file system of type {:#x}", found.f_type as u32)),
+        },
+        Err(error) => unknown(format!("a file system that does not say what it is ({error})")),
+    }
+}
+
+/// There, no boot is known either, without which nothing is proven.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn locks_prove(_: &std::fs::File) -> Result<(), String> {
+    Ok(())
+}
+
+/// From statfs(2): ext2 to ext4, XFS, Btrfs, ZFS, F2FS, bcachefs, tmpfs, ramfs, overlayfs.
+#[cfg(target_os = "linux")]
+const LOCAL: [u32; 9] = [
+    0xEF53,
+    0x5846_5342,
+    0x9123_683E,
+    0x2FC1_2FC1,
+    0xF2F5_2010,
+    0xCA45_1A4E,
+    0x0102_1994,
+    0x8584_58F6,
+    0x794C_7630,
+];
+
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn network(_: &Path) -> Option<&'static str> {
     None
@@ -54,6 +89,7 @@ mod tests {
         assert_eq!(network_name(0xFF53_4D42), Some("CIFS"));
         for local in [0xEF53, 0x0102_1994, 0x5846_5342, 0x794C_7630] {
             assert_eq!(network_name(local), None, "ext4, tmpfs, XFS and overlayfs are local");
+            assert!(LOCAL.contains(&local));
         }
     }
 }

@@ -60,6 +60,14 @@ impl Proof {
         let _ = session;
     }
 
+    /// There is a keeper from now on; before, a start that fails lets a lock go.
+    pub(crate) fn keep(&self) {
+        #[cfg(unix)]
+        if let Some(heralds) = &self.heralds {
+            heralds.keep();
+        }
+    }
+
     /// The node has left: nothing runs here any more.
     pub(crate) fn release(&self) {
         #[cfg(unix)]

@@ -212,6 +212,10 @@ async fn an_operator_moves_drains_evicts_and_forgets_and_the_trail_says_who_and_
 
     control.move_artifact(&import, &node_b).await.unwrap();
     next(&mut on_b).await;
+    let c = builder(&folder, "c").start().await.unwrap();
+    let refused = control.move_artifact(&import, &NodeId::new("c").unwrap()).await.unwrap_err().to_string();
+    assert!(refused.contains("has not deployed it"), "{refused}");
+    c.shutdown().await;
     let refused = control.move_artifact(&import, &nobody).await.unwrap_err().to_string();
     assert!(refused.contains("no such node takes part; there are: a, b"), "{refused}");
     control.unmove_artifact(&import).await.unwrap();
@@ -271,6 +275,26 @@ async fn waiting(control: &Control, artifact: &str) -> String {
     let overview = control.overview().await.unwrap();
     let found = overview.artifacts.into_iter().find(|state| state.artifact.as_str() == artifact).unwrap();
     found.waiting.map(|waiting| waiting.to_string()).unwrap_or_default()
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_start_that_fails_lets_the_lock_file_go() {
+    let folder = TempDir::new().unwrap();
+    let lock = folder.path().join("lock");
+    let (leases, mut runs) = mpsc::unbounded_channel();
+    let start = |migrate| {
+        let node = builder(&folder, "a").lock_file(&lock).migrate(migrate);
+        node.artifact(job("import", leases.clone())).start()
+    };
+    let refused = start(false).await.unwrap_err().to_string();
+    assert!(!refused.contains("lock file"), "there is no schema: {refused}");
+    let node = start(true).await.unwrap();
+    next(&mut runs).await;
+    let refused = start(true).await.unwrap_err().to_string();
+    assert!(refused.contains("holds the lock file"), "{refused}");
+    node.shutdown().await;
+    start(true).await.unwrap().shutdown().await;
 }
 
 #[derive(Debug)]

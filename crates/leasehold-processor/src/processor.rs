@@ -336,10 +336,20 @@ impl Artifact for Processor {
     }
 }
 
+/// Whose reader this is. Another one tells how full it is when this one has gone.
+struct Gauges(Arc<dyn MessageStore>);
+
+impl Drop for Gauges {
+    fn drop(&mut self) {
+        telemetry::depth(self.0.name(), 0, 0, Duration::ZERO);
+    }
+}
+
 /// Tells how full the store is, now and then; a count that is under way ends by itself.
 async fn measure(store: Arc<dyn MessageStore>) -> Infallible {
+    let gauges = Gauges(Arc::clone(&store));
     loop {
-        let counted = Arc::clone(&store);
+        let counted = Arc::clone(&gauges.0);
         if let Ok(Ok(depth)) = tokio::spawn(async move { counted.depth().await }).await {
             telemetry::depth(store.name(), depth.waiting, depth.parked, depth.oldest.unwrap_or_default());
         }

@@ -82,10 +82,9 @@ impl Case<'_> {
             let db = self.link.connection();
             let uptime = dialect::of(db.get_database_backend())?.uptime(db).await?;
             let max_ttl = view.cluster.max_ttl;
-            reasons.push(Reason::NewIncarnation {
-                left: uptime.map(|uptime| max_ttl.saturating_sub(uptime)),
-                max_ttl,
-            });
+            // A server that has been up for longer was promoted: since when nobody can tell.
+            let left = uptime.and_then(|uptime| max_ttl.checked_sub(uptime));
+            reasons.push(Reason::NewIncarnation { left, max_ttl });
         }
         Ok(())
     }

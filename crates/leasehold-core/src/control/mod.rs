@@ -102,13 +102,14 @@ impl Control {
     /// run it, and comes back when it may again, until [`unmove_artifact`](Control::unmove_artifact).
     ///
     /// # Errors
-    /// [`Error::Artifact`] when the cluster does not know the artifact, when no such node takes part, or when the
-    /// artifact's placement does not admit it. Errors of the database.
+    /// [`Error::Artifact`] when the cluster does not know the artifact, when no such node takes part or it has not deployed the
+    /// artifact, or when the artifact's placement does not admit it. Errors of the database.
     pub async fn move_artifact(&self, artifact: &ArtifactName, to: &NodeId) -> Result<(), Error> {
         let link = Link::open(&self.target).await?;
         let row = self.lease(&link, artifact).await?;
         let view = self.view(&link).await?;
         self.admits(&row, &view, to)?;
+        self.deploys(&link, artifact, &view, to).await?;
         let request = Request::Prefer { artifact: artifact.clone(), node: Some(to.clone()) };
         self.known(&link, artifact, request).await?;
         self.note(&link, "moved", Some(artifact), Some(to), "").await;
@@ -137,6 +138,28 @@ impl Control {
             )),
             None => Ok(()),
         }
+    }
+
+    /// A node that has not deployed it will not run it: that would be asked for in vain.
+    async fn deploys(
+        &self,
+        link: &Link,
+        artifact: &ArtifactName,
+        view: &View,
+        to: &NodeId,
+    ) -> Result<(), Error> {
+        let deployments =
+            view.nodes.iter().filter(|node| node.node == *to).map(|node| node.deployment).collect();
+        let Answer::Leases { deployments, .. } =
+            link.call(&self.cluster, &Request::Leases { deployments }).await?
+        else {
+            return Err(unexpected());
+        };
+        if deployments.iter().any(|set| set.artifacts.contains_key(artifact)) {
+            return Ok(());
+        }
+        let problem = format!("cannot move to {to}: that node has not deployed it; deploy it there first");
+        Err(Error::artifact(artifact.as_str(), problem))
     }
 
     /// Ends a move: the resolver decides again. What is held stays until there is a reason to move it.
@@ -258,9 +281,19 @@ impl Control {
             return refuse(format!("{max_ttl:?} is below the shortest ttl, {MIN_TTL:?}; give that or more"));
         }
         let link = Link::open(&self.target).await?;
-        let nodes = self.view(&link).await?.nodes;
+        let view = self.view(&link).await?;
+        let adopted = &view.cluster.adopted;
+        if view.live != *adopted {
+            return refuse(format!(
+                "the database was restarted or failed over, and sessions that it may have forgotten trust themselves for up to {:?}: \
+                 wait until a node has adopted it",
+                view.cluster.max_ttl
+            ));
+        }
         let ms = i64::try_from(max_ttl.as_millis()).unwrap_or(i64::MAX);
-        if !store::people::set_max_ttl(link.connection(), &self.cluster, ms).await? {
+        if !store::people::set_max_ttl(link.connection(), &self.cluster, adopted, ms).await? {
+            // One that joined meanwhile is among them.
+            let nodes = self.view(&link).await?.nodes;
             let nodes: Vec<_> = nodes.iter().map(|node| node.node.as_str()).collect();
             return refuse(format!(
                 "nodes of cluster {} live: {}; stop them first",

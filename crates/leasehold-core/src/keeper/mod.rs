@@ -133,6 +133,7 @@ impl Keeper {
         let Setup {
             cluster, target, work, config, clock, artifacts, deployment, vitals, proof, runtime, ..
         } = setup;
+        proof.keep();
         let node: NodeId = config.node.clone();
         let meters = NodeMeters::new(&cluster, &node);
         let schedule = ScheduleClock::new(Arc::clone(&clock));
@@ -324,7 +325,8 @@ impl Keeper {
             Action::Record(record) => {
                 match record.kind {
                     RecordKind::Expired => self.meters.expiries.increment(1),
-                    RecordKind::Failed => self.meters.failures.increment(1),
+                    // One without an artifact is a resolver's.
+                    RecordKind::Failed if record.artifact.is_some() => self.meters.failures.increment(1),
                     _ => {}
                 }
                 tracing::info!(kind = record.kind.as_str(), detail = %record.detail, "cluster")

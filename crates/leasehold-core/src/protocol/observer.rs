@@ -107,7 +107,10 @@ impl Difference {
     /// Takes in one read of the cluster's row.
     pub(super) fn see(&mut self, cluster: &ClusterRow, live: &Incarnation, at: Instant) {
         self.highest_epoch = self.highest_epoch.max(cluster.epoch);
-        self.max_ttl = cluster.max_ttl;
+        // While they differ the row may be that of an older copy, or be changed by somebody who sees no session any more: the
+        // longest one that a session may have joined under counts.
+        let longest = self.max_ttl.max(cluster.max_ttl);
+        self.max_ttl = if cluster.adopted == *live { cluster.max_ttl } else { longest };
         if cluster.adopted == *live {
             self.since = None;
         } else if !matches!(&self.since, Some((old, new, _)) if *old == cluster.adopted && new == live) {
@@ -133,5 +136,32 @@ impl Difference {
     /// The longest ttl that a session of this cluster may have.
     pub(super) fn max_ttl(&self) -> Duration {
         self.max_ttl
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_incarnations_differ_the_longest_ttl_that_was_seen_counts() {
+        let incarnation = |text: &str| Incarnation(text.into());
+        let row = |max_ttl| ClusterRow {
+            revision: 1,
+            term: 1,
+            leader: None,
+            adopted: incarnation("old"),
+            epoch: 1,
+            max_ttl: Duration::from_secs(max_ttl),
+            min_program: 0,
+            formed: 1,
+        };
+        let mut difference = Difference::default();
+        difference.see(&row(20), &incarnation("old"), Instant::ZERO);
+        // A copy that knows no session, in which somebody has lowered it.
+        difference.see(&row(5), &incarnation("new"), Instant::ZERO);
+        assert_eq!(difference.max_ttl(), Duration::from_secs(20));
+        difference.see(&row(5), &incarnation("old"), Instant::ZERO);
+        assert_eq!(difference.max_ttl(), Duration::from_secs(5));
     }
 }

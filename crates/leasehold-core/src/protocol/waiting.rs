@@ -53,11 +53,14 @@ impl fmt::Display for Waiting {
                 let nodes: Vec<_> = nodes.iter().map(NodeId::as_str).collect();
                 write!(
                     f,
-                    "pinned to {}, of which none takes part; start one, or change the placement's nodes or elsewhere",
+                    "pinned to {}, of which none takes part that is not draining and has deployed it; start one or let it take part \
+                     again, or change the placement's nodes or elsewhere",
                     nodes.join(", ")
                 )
             }
-            Self::NoLabelledNode => f.write_str("no node that takes part has the labels of its placement"),
+            Self::NoLabelledNode => {
+                f.write_str("no node that takes part, and is not draining, has the labels of its placement")
+            }
             Self::TooFewNodes { formed, present, needed } => {
                 write!(f, "waits for {needed} nodes: {formed} have formed the cluster, {present} take part")
             }

@@ -5,6 +5,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult, Value};
 use super::error::StoreError;
 use super::{dialect, marker, rows, statement};
 use crate::name::{ArtifactName, ClusterName, NodeId};
+use crate::protocol::Incarnation;
 use crate::protocol::ids::SessionId;
 
 /// What a session's row says besides what nodes read of it.
@@ -143,19 +144,22 @@ pub(crate) async fn commands(
     rows.iter().map(read).collect()
 }
 
-/// Sets the longest ttl of the cluster while no node lives; whether it did. One statement: a node that joins at the same
-/// moment is ended by its own next view if its ttl is too long.
+/// Sets the longest ttl of the cluster while no node lives and this incarnation is adopted; whether it did. One statement: a node
+/// that joins at the same moment is ended by its own next view if its ttl is too long.
 pub(crate) async fn set_max_ttl(
     db: &DatabaseConnection,
     cluster: &ClusterName,
+    adopted: &Incarnation,
     ms: i64,
 ) -> Result<bool, StoreError> {
     let backend = db.get_database_backend();
     let p = marker(backend);
     let text = format!(
         "update leasehold_cluster set max_ttl_ms = {p}2, revision = revision + 1 where name = {p}1 \
-         and not exists (select 1 from leasehold_node n where n.cluster = {p}1)"
+         and incarnation = {p}3 and not exists (select 1 from leasehold_node n where n.cluster = {p}1)"
     );
-    let done = db.execute_raw(statement(backend, &text, [cluster.as_str().into(), ms.into()])).await;
+    let done = db
+        .execute_raw(statement(backend, &text, [cluster.as_str().into(), ms.into(), (*adopted.0).into()]))
+        .await;
     Ok(done.map_err(|e| StoreError::database(backend, "set max_ttl", e))?.rows_affected() > 0)
 }

@@ -139,6 +139,8 @@ async fn delete(
     // A connection that is still being made is not waited for longer than a new one.
     let link = timeout(ATTEMPT, warm.link).await.ok().and_then(Result::ok).flatten();
     let spare = Arc::new(Mutex::new(link));
+    // An attempt whose answer did not come may have deleted them.
+    let mut unknown = false;
     loop {
         let (target, cluster) = (target.clone(), cluster.clone());
         let request = Request::Leave { sessions: sessions.clone() };
@@ -156,14 +158,17 @@ async fn delete(
         });
         let error = match timeout(ATTEMPT, attempt).await {
             Ok(Ok(Ok((matched, link, cluster, event)))) => {
-                if matched > 0 {
+                if matched > 0 || unknown {
                     // What counts has happened; losing an event is allowed.
                     let _ = audit::record(link.connection(), &cluster, &[event]).await;
                 }
-                return Ok(matched);
+                return Ok(if unknown { matched.max(1) } else { matched });
             }
             Ok(Ok(Err(error))) => error,
-            _ => StoreError::new(crate::store::ErrorKind::Unreachable, "free", "no answer in time"),
+            _ => {
+                unknown = true;
+                StoreError::new(crate::store::ErrorKind::Unreachable, "free", "no answer in time")
+            }
         };
         if Instant::now() >= end {
             return Err(error);

@@ -1,9 +1,9 @@
 //! The child's side: tells those who may one day have to prove this process dead which session it is about to join with.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::mem::ManuallyDrop;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,9 +23,19 @@ pub(crate) struct Heralds {
     cluster: ClusterName,
     node: NodeId,
     supervisor: Mutex<Option<UnixStream>>,
-    /// Let go only by [`release`](Heralds::release): were it dropped while a panic unwinds, another process could take the
-    /// lock, and this one for dead, while its leases are valid.
-    lock: Mutex<Option<ManuallyDrop<LockFile>>>,
+    /// Once there is a keeper, let go only by [`release`](Heralds::release): were it dropped while a panic unwinds, another
+    /// process could take the lock, and this one for dead, while its leases are valid.
+    lock: Mutex<Option<LockFile>>,
+    /// There is a keeper.
+    kept: AtomicBool,
+}
+
+impl Drop for Heralds {
+    fn drop(&mut self) {
+        if self.kept.load(Ordering::Acquire) {
+            std::mem::forget(guard(&self.lock).take());
+        }
+    }
 }
 
 impl Heralds {
@@ -47,8 +57,13 @@ impl Heralds {
         if supervisor.is_none() && lock.is_none() {
             return Ok(None);
         }
-        let (supervisor, lock) = (Mutex::new(supervisor), Mutex::new(lock.map(ManuallyDrop::new)));
-        Ok(Some(Arc::new(Self { reach, cluster, node, supervisor, lock })))
+        let (supervisor, lock, kept) = (Mutex::new(supervisor), Mutex::new(lock), AtomicBool::new(false));
+        Ok(Some(Arc::new(Self { reach, cluster, node, supervisor, lock, kept })))
+    }
+
+    /// There is a keeper from now on; before, a start that fails lets the lock go.
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::Release);
     }
 
     /// Tells of a session that is about to join. If nobody hears it the node joins all the same, and its ttl applies.
@@ -86,7 +101,7 @@ impl Heralds {
 
     /// The node has left: nothing runs here any more.
     pub(crate) fn release(&self) {
-        drop(guard(&self.lock).take().map(ManuallyDrop::into_inner));
+        drop(guard(&self.lock).take());
     }
 }
 

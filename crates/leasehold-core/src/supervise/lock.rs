@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::machine::{boot, folder, network};
+use crate::machine::{boot, locks_prove};
 use crate::name::ClusterName;
 use crate::protocol::SessionId;
 
@@ -46,17 +46,18 @@ impl LockFile {
     /// opened.
     pub(crate) fn take(path: &Path, cluster: &ClusterName) -> Result<(Self, Vec<SessionId>), Error> {
         let system = |operation| move |source| Error::System { operation, source };
-        if let Some(kind) = network(folder(path)) {
-            return Err(Error::Unproven(format!(
-                "the lock file {} is on a network file system ({kind}), whose locks prove nothing; use a local folder, for \
-                 example /run",
-                path.display()
-            )));
-        }
         let mut file = loop {
             let file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
             let file = file.map_err(system("open the lock file"))?;
+            // Of the file itself: a link, or a mount of the file alone, may lead elsewhere than its folder.
+            if let Err(kind) = locks_prove(&file) {
+                return Err(Error::Unproven(format!(
+                    "the lock file {} is on {kind}, whose locks prove nothing that is known; use a folder of a local disk or in \
+                     memory, for example /run",
+                    path.display()
+                )));
+            }
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(path, file)),

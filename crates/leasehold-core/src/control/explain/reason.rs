@@ -192,7 +192,8 @@ impl Reason {
             Self::NoNode => "start a node of this cluster",
             Self::NoLeader => "wait a moment: a node stands for election. If it lasts, see `leasehold nodes`",
             Self::Paused { .. } => "`leasehold resume` lets it run again",
-            Self::Locked(Locked::By(transactions)) => {
+            // Of several it may be any: nobody is told to end an innocent one.
+            Self::Locked(Locked::By(transactions)) if transactions.len() == 1 => {
                 let first = transactions.first().map_or(0, |transaction| transaction.backend);
                 return Some(format!(
                     "let that transaction end, or end it: select pg_terminate_backend({first}) on PostgreSQL, KILL {first} on MariaDB \
@@ -225,7 +226,10 @@ fn remedy(waiting: &Waiting) -> Option<&'static str> {
         Waiting::NotDeployed => {
             Some("start a node that deploys it; if it is gone for good, `leasehold forget`")
         }
-        Waiting::NoPinnedNode(_) | Waiting::Paused => None,
+        Waiting::Paused => None,
+        Waiting::NoPinnedNode(_) => Some(
+            "start one of these nodes, or `leasehold undrain` it; or change the placement's nodes or elsewhere",
+        ),
         Waiting::NoLabelledNode => Some("start a node with these labels, or change the placement"),
         Waiting::TooFewNodes { .. } => Some("start more nodes, or lower min_nodes of the placement"),
         Waiting::Resolver { .. } => {
