@@ -186,7 +186,7 @@ async fn a_transaction_of_a_users_holds_the_lease() {
         let locked = bed.until_explained("import", "locked").await;
         let parts: &[&str] = match sqlite {
             true => &["SQLite does not tell which process"],
-            false => &["holds the lease's row", "backend ", "of user ", "open for 0."],
+            false => &["holds the lease's row", "backend ", "of user ", "open for "],
         };
         says(&locked, parts);
         txn.rollback().await.unwrap();
