@@ -273,7 +273,7 @@ impl Control {
     /// would be waited for.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](store::ErrorKind::Invalid) when a node lives, or when `max_ttl` is below the shortest ttl. Errors of
+    /// [`ErrorKind::Invalid`] when a node lives, or when `max_ttl` is below the shortest ttl. Errors of
     /// the database.
     pub async fn set_max_ttl(&self, max_ttl: Duration) -> Result<(), Error> {
         let refuse = |why: String| Err(StoreError::new(ErrorKind::Invalid, "set max_ttl", why).into());
