@@ -1,5 +1,6 @@
 //! What the machine says of itself.
 
+#[cfg(feature = "sqlite")]
 use std::path::Path;
 
 /// Which boot of the machine it is, where the system tells: two processes that read the same run under the same kernel.
@@ -11,7 +12,7 @@ pub(crate) fn boot() -> Option<&'static str> {
 }
 
 /// The network file system that a folder is on, if it is on one: locks there do not prove anything.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "sqlite"))]
 pub(crate) fn network(folder: &Path) -> Option<&'static str> {
     // The type of the field differs between architectures; the numbers are 32 bits wide.
     let magic = rustix::fs::statfs(folder).ok()?.f_type as u32;
@@ -53,7 +54,7 @@ const LOCAL: [u32; 9] = [
     0x794C_7630,
 ];
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(not(target_os = "linux"), feature = "sqlite"))]
 pub(crate) fn network(_: &Path) -> Option<&'static str> {
     None
 }
@@ -72,6 +73,7 @@ fn network_name(magic: u32) -> Option<&'static str> {
 }
 
 /// The folder that a file is in.
+#[cfg(feature = "sqlite")]
 pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
