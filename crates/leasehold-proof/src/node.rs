@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use leasehold::prelude::*;
 use leasehold::processor::Breaker;
+use leasehold_core::node::NodeBuilder;
 use leasehold_core::protocol::rules::{Rule, Rules};
 use leasehold_core::store::mutation;
 use sea_orm::ConnectOptions;
@@ -22,6 +23,9 @@ pub(crate) const STORE: &str = "parcels";
 pub(crate) const HOLDS: usize = 4;
 /// How far apart the slots of the task are.
 pub(crate) const PERIOD: Duration = Duration::from_millis(250);
+
+/// How long it waits before it starts anew.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A mechanism that is switched off in a replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,13 +58,39 @@ pub(crate) struct Options {
     pub(crate) broken: Option<Broken>,
 }
 
-/// Runs until it is asked to end.
+/// Runs until it is asked to end. What cannot be reached when it starts is tried again, as whoever starts services would.
 pub(crate) async fn run(options: &str) -> Result<()> {
     let options: Options = serde_json::from_str(options)?;
     let voice = Voice::new(&options.name, &options.recorder);
     let mut connect = ConnectOptions::new(options.database.as_str());
-    connect.max_connections(2).sqlx_logging(false);
+    connect.max_connections(2).sqlx_logging(false).connect_lazy(true);
     let db = sea_orm::Database::connect(connect).await?;
+    if let Some(Broken::Text { what, by }) = &options.broken {
+        mutation::replace(what, by);
+    }
+    let node = loop {
+        match builder(&options, &voice, &db)?.start().await {
+            Ok(node) => break node,
+            Err(error) if error.is_temporary() => tokio::time::sleep(AGAIN).await,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if options.broken.is_some() {
+        let told = voice.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                // The recorder ends first.
+                let _ = told.tell(vec![Told::Mutated { statements: mutation::applied() }]).await;
+            }
+        });
+    }
+    node.run_until_signal().await;
+    voice.finish().await;
+    Ok(())
+}
+
+fn builder(options: &Options, voice: &Voice, db: &sea_orm::DatabaseConnection) -> Result<NodeBuilder> {
     let mut node = Node::builder(options.database.as_str())
         .cluster(CLUSTER)
         .node_id(&options.name)
@@ -70,17 +100,13 @@ pub(crate) async fn run(options: &str) -> Result<()> {
         .max_ttl(Duration::from_millis(options.max_ttl_ms))
         .drain_timeout(Duration::from_secs(2));
     node = match &options.broken {
-        Some(Broken::Text { what, by }) => {
-            mutation::replace(what, by);
-            node
-        }
         Some(Broken::AdoptionWaitsMaxTtl) => node.rules(Rules::without(Rule::AdoptionWaitsMaxTtl)),
         Some(Broken::ReleasesEarly) => node.rules(Rules::releasing_before_drain()),
-        Some(Broken::AcknowledgesFirst) | None => node,
+        Some(Broken::Text { .. } | Broken::AcknowledgesFirst) | None => node,
     };
     let extra = usize::from(options.newer);
     for number in 0..HOLDS + extra {
-        let work = work::Hold::new(&options, voice.clone(), number as u64);
+        let work = work::Hold::new(options, voice.clone(), number as u64);
         node = node.artifact(Lead::new(format!("hold-{number}"), move |lease| work.clone().run(lease))?);
     }
     let told = voice.clone();
@@ -95,7 +121,7 @@ pub(crate) async fn run(options: &str) -> Result<()> {
             }
         });
     node = node.artifact(task);
-    let store = SqlStore::new(&db, STORE)?;
+    let store = SqlStore::new(db, STORE)?;
     let first = options.broken == Some(Broken::AcknowledgesFirst);
     let processor = Processor::new("push", store, work::forward(&options.recorder, first)?)?
         .order(Order::PerKey(4))
@@ -103,18 +129,5 @@ pub(crate) async fn run(options: &str) -> Result<()> {
         .backoff(Duration::from_millis(50), Duration::from_millis(200))
         .breaker(Breaker { pause: Duration::from_millis(200), ..Breaker::default() })
         .poll(Duration::from_millis(50));
-    let node = node.artifact(processor).start().await?;
-    if options.broken.is_some() {
-        let told = voice.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                // The recorder ends first.
-                let _ = told.tell(vec![Told::Mutated { statements: mutation::applied() }]).await;
-            }
-        });
-    }
-    node.run_until_signal().await;
-    voice.finish().await;
-    Ok(())
+    Ok(node.artifact(processor))
 }
