@@ -73,7 +73,7 @@ impl Server {
     }
 
     fn install(&self, mut command: Command) {
-        command.arg(format!("--datadir={}", self.path("data")));
+        command.args([format!("--datadir={}", self.path("data")), self.tmpdir()]);
         command.args(self.command.iter().filter(|argument| argument.starts_with("--user=")));
         run(&mut command);
         // Executed before anybody can connect; a server that was copied has it already.
@@ -98,6 +98,7 @@ impl Server {
         let mut command = Command::new(&self.command[0]);
         command.args(&self.command[1..]).stdout(Stdio::null()).stderr(Stdio::null()).args([
             format!("--datadir={}", self.path("data")),
+            self.tmpdir(),
             format!("--socket={}", self.path("socket")),
             format!("--pid-file={}", self.path("pid")),
             format!("--port={}", self.port),
@@ -145,6 +146,11 @@ impl Server {
     pub fn roll_back(&self) {
         run(Command::new("rm").args(["-rf", &self.path("data")]));
         run(Command::new("mv").args([&self.path("copy"), &self.path("data")]));
+    }
+
+    /// A server of its own folder: MariaDB deletes the temporary tables that it finds when it starts, whosever they are.
+    fn tmpdir(&self) -> String {
+        format!("--tmpdir={}", self.folder.path().display())
     }
 
     fn path(&self, name: &str) -> String {
