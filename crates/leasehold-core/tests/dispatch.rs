@@ -30,6 +30,8 @@ struct Broker {
     acknowledged: Vec<u64>,
     dead: Vec<(u64, u32, String)>,
     stopped: bool,
+    /// What each settlement waits for first.
+    waits_for: Option<Arc<Semaphore>>,
 }
 
 #[derive(Clone, Default)]
@@ -102,6 +104,10 @@ impl Source for Consumer {
     }
 
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
+        let waits_for = self.0.broker().waits_for.clone();
+        if let Some(waits_for) = waits_for {
+            waits_for.acquire().await?.forget();
+        }
         let mut broker = self.0.broker();
         for decision in settlement.decisions.drain(..) {
             match decision.action {
@@ -244,6 +250,31 @@ async fn a_polite_stop_finishes_what_is_in_flight_and_hands_nothing_over() {
     queue.broker().acknowledged.sort_unstable();
     assert_eq!(queue.broker().acknowledged, [1, 3]);
     assert!(begins.try_recv().is_err());
+}
+
+/// As a fenced transaction does, whose lock the acknowledgement of the message before waits for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settlement_may_wait_for_what_the_next_handler_does() {
+    for order in [Order::Ordered, Order::PerKey(2)] {
+        let through = Arc::new(Semaphore::new(0));
+        let lets = Arc::clone(&through);
+        let handler = move |message: Message, _: Lease| {
+            let lets = Arc::clone(&lets);
+            async move {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                if message.id().as_ref() == "queue/2" {
+                    lets.add_permits(10);
+                }
+                Ok::<(), HandlerError>(())
+            }
+        };
+        let (node, queue, _folder) = consume(order, quick(), Arc::new(handler)).await;
+        queue.broker().waits_for = Some(through);
+        queue.put(0, 1, "a", 1);
+        queue.put(0, 2, "a", 1);
+        queue.until(|broker| broker.acknowledged == [1, 2]).await;
+        node.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

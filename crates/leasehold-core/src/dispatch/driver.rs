@@ -69,7 +69,7 @@ pub async fn run_until_stopped(
     let Settings { order, policy, capacity } = settings;
     let driver = Driver {
         engine: Engine::new(order, policy, capacity, Backoff::seed()),
-        tasks: Tasks::new(handler, lease.clone()),
+        tasks: Tasks::new(handler, lease.clone(), order.at_once()),
         lease,
         source,
         events: Vec::new(),
@@ -202,7 +202,7 @@ impl Driver<'_> {
         self.lease.check()?;
         let mut settlement = self.engine.take_settlement();
         let counts = Counts::of(&settlement);
-        self.source.settle(&mut settlement).await?;
+        self.tasks.beside(self.source.settle(&mut settlement)).await?;
         counts.tell(self.lease);
         self.told(&settlement);
         self.engine.give_back(settlement);
@@ -228,7 +228,7 @@ impl Driver<'_> {
     async fn drain(&mut self) -> Result<(), ArtifactError> {
         self.engine.drain();
         self.lease.check()?;
-        self.source.stop().await?;
+        self.tasks.beside(self.source.stop()).await?;
         self.settle().await?;
         while self.engine.in_flight() > 0 {
             let (ticket, outcome) = self.tasks.next().await;

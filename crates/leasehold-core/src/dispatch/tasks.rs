@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError, JoinSet};
@@ -24,19 +24,35 @@ const QUICK: Duration = Duration::from_micros(50);
 /// How many messages later it is tried again.
 const SLOW_FOR: u32 = 256;
 
-/// Runs handlers. One that is done at once costs no task; each other one has a task, so that they run in parallel.
-/// Dropped, it aborts them all.
+/// Runs handlers. One that is done at once costs no task, nor does one that waits while no other is to run beside it: to wake
+/// a task for each message costs as much as to post it. Each other one has a task, so that they run in parallel. Dropped,
+/// it aborts them all.
 pub(super) struct Tasks {
     handler: SharedHandler,
     lease: Lease,
+    /// One handler runs at a time.
+    single: bool,
+    /// The handler without a task, which runs while the driver waits, for whatever that is.
+    alone: Option<(Ticket, Handling)>,
+    /// What became of it.
+    ended: Option<(Ticket, Outcome)>,
     under_way: JoinSet<Result<(), HandlerError>>,
     tickets: HashMap<Id, Ticket>,
     slow: u32,
 }
 
 impl Tasks {
-    pub(super) fn new(handler: SharedHandler, lease: Lease) -> Self {
-        Self { handler, lease, under_way: JoinSet::new(), tickets: HashMap::new(), slow: 0 }
+    pub(super) fn new(handler: SharedHandler, lease: Lease, at_once: usize) -> Self {
+        Self {
+            handler,
+            lease,
+            single: at_once == 1,
+            alone: None,
+            ended: None,
+            under_way: JoinSet::new(),
+            tickets: HashMap::new(),
+            slow: 0,
+        }
     }
 
     /// Begins to handle a message; its outcome, if that is known at once.
@@ -50,25 +66,51 @@ impl Tasks {
             self.spawn(ticket, Box::pin(handling));
             return None;
         }
-        let began = BootClock.now();
         let handling = async move { handler.handle(message, lease).await };
         let mut handling: Handling = Box::pin(handling.instrument(span));
-        let first = poll_fn(|cx| {
-            let polled = std::panic::catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)));
-            Poll::Ready(polled)
-        });
-        let outcome = match first.await {
-            Ok(Poll::Ready(done)) => Some(outcome(done)),
-            Ok(Poll::Pending) => {
+        match poll_fn(|cx| Poll::Ready(self.poll(&mut handling, cx))).await {
+            Poll::Ready(outcome) => Some(outcome),
+            Poll::Pending if self.single && self.slow == 0 => {
+                self.alone = Some((ticket, handling));
+                None
+            }
+            Poll::Pending => {
                 self.spawn(ticket, handling);
                 None
             }
-            Err(panic) => Some(panicked(panic.as_ref())),
-        };
+        }
+    }
+
+    /// Polls a handler that has no task, and notes whether it should have one.
+    fn poll(&mut self, handling: &mut Handling, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let began = BootClock.now();
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)));
         if BootClock.now().since(began) > QUICK {
             self.slow = SLOW_FOR;
         }
-        outcome
+        match polled {
+            Ok(polled) => polled.map(outcome),
+            Err(panic) => Poll::Ready(panicked(panic.as_ref())),
+        }
+    }
+
+    /// Lets the handler that has no task go on.
+    fn poll_alone(&mut self, cx: &mut Context<'_>) {
+        let Some((ticket, mut handling)) = self.alone.take() else { return };
+        match self.poll(&mut handling, cx) {
+            Poll::Ready(outcome) => self.ended = Some((ticket, outcome)),
+            Poll::Pending => self.alone = Some((ticket, handling)),
+        }
+    }
+
+    /// Does something, and the handler that has no task goes on meanwhile: it may hold what this waits for.
+    pub(super) async fn beside<T>(&mut self, doing: impl Future<Output = T>) -> T {
+        let mut doing = std::pin::pin!(doing);
+        poll_fn(|cx| {
+            self.poll_alone(cx);
+            doing.as_mut().poll(cx)
+        })
+        .await
     }
 
     fn spawn(&mut self, ticket: Ticket, handling: Handling) {
@@ -78,6 +120,17 @@ impl Tasks {
 
     /// The next outcome; pends for ever while nothing is under way. Cancellation safe.
     pub(super) async fn next(&mut self) -> (Ticket, Outcome) {
+        let alone = poll_fn(|cx| {
+            self.poll_alone(cx);
+            match self.ended.take() {
+                Some(ended) => Poll::Ready(Some(ended)),
+                None if self.alone.is_some() => Poll::Pending,
+                None => Poll::Ready(None),
+            }
+        });
+        if let Some(ended) = alone.await {
+            return ended;
+        }
         loop {
             match self.under_way.join_next_with_id().await {
                 Some(ended) => {
