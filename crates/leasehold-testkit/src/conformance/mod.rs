@@ -63,6 +63,7 @@ macro_rules! conformance {
             postgres_races::locking_the_cluster_first_holds_up_everybody,
             postgres_races::the_server_ends_a_fenced_transaction_that_falls_silent,
             postgres_races::notifications_tell_of_assignments_and_not_of_renewals,
+            postgres_races::a_new_cluster_in_counted_tables_gets_its_leases,
             postgres_races::a_lost_connection_is_an_error_once_and_then_mended,
             postgres_races::a_server_that_cannot_carry_leases_is_refused,
             postgres_races::renewals_are_heap_only_updates,

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use leasehold_core::name::ClusterName;
 use leasehold_core::protocol::ids::{SessionId, Token};
 use leasehold_core::protocol::request::*;
 use leasehold_core::store::{ErrorKind, Link, Listener, Target, checkpoint, fence, inspect, migrate};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, Statement, TransactionTrait};
 
-use super::bed::{Bed, artifact};
+use super::bed::{Bed, artifact, deployment, node};
 
 /// A transaction of somebody who has just granted `a` to `to` and has not committed.
 async fn uncommitted_grant(bed: &Bed, link: &Link, to: SessionId) -> DatabaseTransaction {
@@ -278,4 +279,22 @@ pub async fn a_connection_with_a_search_path_is_followed(bed: Bed) {
     let statement = Statement::from_string(sea_orm::DbBackend::Postgres, sql);
     let row = users.query_one_raw(statement).await.unwrap().unwrap();
     assert!(row.try_get_by_index::<i32>(0).unwrap() > 5);
+}
+
+/// What is known of a small cluster misleads no planner about a large one.
+pub async fn a_new_cluster_in_counted_tables_gets_its_leases(bed: Bed) {
+    bed.register(&["a"]).await;
+    bed.sql("analyze leasehold_lease, leasehold_artifact, leasehold_deployment").await;
+    let cluster = ClusterName::new("large").unwrap();
+    let call = async |request: Request| bed.another().await.call(&cluster, &request).await.unwrap();
+    let open = Request::Open { node: node("n1"), max_ttl: Duration::from_secs(5) };
+    let Answer::Opened { cluster: row, live, .. } = call(open).await else { panic!("not opened") };
+    let names: Vec<String> = (0..10_000).map(|index| format!("job-{index:05}")).collect();
+    let refs: Vec<&str> = names.iter().map(String::as_str).collect();
+    call(Request::Register { deployment: deployment(&refs, "task", "any", 1) }).await;
+    // The first rows of a table are found whatever the plan is: these are in the middle.
+    let middle = names[4_000..].iter().take(MAX_ROWS);
+    let rows = middle.map(|name| Grant { artifact: artifact(name), seen: Token(0), to: SessionId::fresh() });
+    let grant = Request::Grant { rows: rows.collect(), incarnation: live, epoch: row.epoch, term: row.term };
+    assert_eq!(call(grant).await, Answer::Matched(MAX_ROWS as u64));
 }
