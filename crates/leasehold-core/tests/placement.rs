@@ -383,3 +383,20 @@ fn a_command_reaches_the_run_wherever_it_is() {
     let heir = if holder == "a" { "b" } else { "a" };
     sim.wait(TTL * 2, |sim| sim.command(heir, "import") == Some(1)).expect("it waits for the next holder");
 }
+
+#[test]
+fn an_artifact_that_was_forgotten_while_a_node_joined_comes_back() {
+    let mut sim = simulation();
+    start(&mut sim, &["a"], &["import"], &Placement::active_passive());
+    sim.wait(TTL, |sim| sim.holder("import").is_some()).expect("a holder");
+    // The node has registered it, and has no row yet: nobody has it deployed, so it may be forgotten.
+    start(&mut sim, &["b"], &["invoices"], &Placement::active_passive());
+    let forget = Request::Forget { artifact: ArtifactName::new("invoices").unwrap() };
+    let forgotten = (0..1000).any(|_| {
+        sim.advance(Duration::from_millis(1), &[]);
+        sim.database().apply(&forget) == Answer::Matched(1)
+    });
+    assert!(forgotten, "between the two");
+    sim.wait(TTL, |sim| sim.holder("invoices").as_deref() == Some("b"))
+        .expect("the leader registers it again");
+}

@@ -137,13 +137,25 @@ impl Leading {
         if !rules.keep(Rule::EpochFromOneRead) {
             cluster.adopted = view.cluster.adopted.clone();
         }
-        let requests: VecDeque<_> = plan.requests(&cluster, view.cluster.term).into();
+        let mut requests: VecDeque<_> = plan.requests(&cluster, view.cluster.term).into();
+        // Last: should one not be possible, the rest of the plan is written all the same.
+        requests.extend(self.lost(reading, &view.nodes));
         if self.failed.is_some() {
             self.retry(io);
         } else {
             self.planned = Some(self.basis(reading.cluster.revision, view, io.now));
         }
         self.step = if requests.is_empty() { Step::Idle } else { Step::Writing(requests, None) };
+    }
+
+    /// Registers again what somebody has deployed and the cluster does not know: an operator forgot an artifact while a node
+    /// that has it joined, or its rows were deleted.
+    fn lost(&self, reading: &Reading, nodes: &[NodeRow]) -> Vec<Request> {
+        let known: BTreeSet<_> = reading.leases.iter().map(|row| &row.artifact).collect();
+        let deployed: BTreeSet<_> = nodes.iter().map(|row| row.deployment).collect();
+        let deployments = deployed.into_iter().filter_map(|id| self.known.get(&id));
+        let lost = deployments.filter(|set| !set.artifacts.keys().all(|artifact| known.contains(artifact)));
+        lost.map(|set| Request::Register { deployment: set.clone() }).collect()
     }
 
     /// While a resolver has no answer no pass is completed, so another node, which may have it, takes the term within a ttl.
