@@ -26,9 +26,12 @@ fn named(place: &Place) -> Result<&Secret, Failure> {
 /// Whoever looks makes no file: a path that was mistyped would be one more empty database.
 pub(crate) fn url(place: &Place) -> Result<String, Failure> {
     let url = &named(place)?.0;
-    Ok(match url.starts_with("sqlite:") && !url.contains("mode=") {
-        true => format!("{url}{}mode=rw", if url.contains('?') { '&' } else { '?' }),
-        false => url.replace("mode=rwc", "mode=rw"),
+    if !url.starts_with("sqlite:") {
+        return Ok(url.clone());
+    }
+    Ok(match url.contains("mode=") {
+        true => url.replace("mode=rwc", "mode=rw"),
+        false => format!("{url}{}mode=rw", if url.contains('?') { '&' } else { '?' }),
     })
 }
 

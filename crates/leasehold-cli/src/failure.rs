@@ -91,7 +91,8 @@ fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One line, whatever a database said.
-        f.write_str(&self.text.split_whitespace().collect::<Vec<_>>().join(" "))
+        let line = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        f.write_str(&crate::output::printable(&line))
     }
 }
 
@@ -99,7 +100,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = match &error {
             Error::Name(_) | Error::Timing(_) => Kind::Invalid,
-            Error::Artifact { .. } | Error::Refused { .. } => Kind::Refused,
+            Error::Artifact { .. } | Error::Refused { .. } | Error::Forbidden { .. } => Kind::Refused,
             Error::Store(error) if error.kind() == ErrorKind::Invalid => Kind::Invalid,
             _ => Kind::Failed,
         };
@@ -116,7 +117,7 @@ fn with_remedy(error: &Error) -> String {
                 "check the user, the password and the database of the URL"
             }
             ErrorKind::Conflict => "others were faster; try again",
-            ErrorKind::Other if denied(error) => {
+            ErrorKind::Denied => {
                 "this user lacks a right: `leasehold doctor` says which, and grants come from the owner"
             }
             _ => return error.to_string(),
@@ -124,11 +125,6 @@ fn with_remedy(error: &Error) -> String {
         other => return Chain(other).to_string(),
     };
     format!("{error}; {remedy}")
-}
-
-fn denied(error: &StoreError) -> bool {
-    let text = error.to_string();
-    text.contains("permission denied") || text.contains("command denied")
 }
 
 impl From<StoreError> for Failure {

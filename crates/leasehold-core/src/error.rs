@@ -38,6 +38,14 @@ pub enum Error {
         /// The field, its value and the remedy.
         problem: String,
     },
+    /// The state of the cluster forbids it; nothing was changed.
+    #[error("{operation}: {problem}")]
+    Forbidden {
+        /// What was asked for.
+        operation: &'static str,
+        /// Why not, and the remedy.
+        problem: String,
+    },
     /// The lease is lost; what was begun under it was not committed.
     #[error(transparent)]
     Lost(#[from] LeaseLost),

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use leasehold_core::control::{Control, Overview};
+use leasehold_core::duration;
 use leasehold_core::name::ClusterName;
 use leasehold_core::store::{self, ErrorKind, Link, Target, examine};
 use leasehold_core::timing::DEFAULT_TTL;
-use sea_orm::DbBackend;
 use serde::Serialize;
 
 use crate::arguments::Place;
@@ -49,6 +49,14 @@ impl Findings {
         self.findings.push(Finding { level: Level::Fine, check, text: text.into(), remedy: None });
     }
 
+    fn failed<const N: usize>(&mut self, looks: [(&'static str, Option<Failure>); N]) {
+        for (check, error) in looks {
+            if let Some(error) = error {
+                self.add(Level::Error, check, error.to_string(), "");
+            }
+        }
+    }
+
     fn add(&mut self, level: Level, check: &'static str, text: impl Into<String>, remedy: &str) {
         let remedy = Some(remedy.to_owned()).filter(|remedy| !remedy.is_empty());
         self.findings.push(Finding { level, check, text: text.into(), remedy });
@@ -59,13 +67,29 @@ impl Findings {
 pub(super) async fn doctor(place: &Place) -> Result<ExitCode, Failure> {
     let (target, cluster) = (target(place)?, ClusterName::new(&place.cluster)?);
     let mut findings = Findings::default();
-    if server(&target, &mut findings).await && schema(&target, &mut findings).await? {
-        let link = Link::open(&target).await?;
-        rights(&link, &mut findings).await?;
-        let overview = members(place, &mut findings).await?;
-        pooler(&target, &link, &cluster, &mut findings).await?;
-        writes(&link, &cluster, overview.as_ref(), &mut findings).await?;
-        link.close().await;
+    if server(&target, &mut findings).await && schema(&target, &mut findings).await {
+        match Link::open(&target).await {
+            Ok(link) => {
+                // What one look cannot find out is a finding, and no reason to leave out the others.
+                let failed = [
+                    ("isolation", isolation(&link, &mut findings).await.err()),
+                    ("replication", replication(&link, &mut findings).await.err()),
+                    ("rights", rights(&link, &mut findings).await.err()),
+                ];
+                findings.failed(failed);
+                let members = members(place, &mut findings).await;
+                let (overview, error) =
+                    members.map_or_else(|error| (None, Some(error)), |found| (found, None));
+                let failed = [
+                    ("cluster", error),
+                    ("pooler", pooler(&target, &link, &cluster, &mut findings).await.err()),
+                    ("latency", writes(&link, &cluster, overview.as_ref(), &mut findings).await.err()),
+                ];
+                findings.failed(failed);
+                link.close().await;
+            }
+            Err(error) => findings.failed([("connection", Some(error.into()))]),
+        }
     }
     let style = Style::of_stdout();
     Report::new(text(&findings, style), &findings)?.print(place.json)?;
@@ -79,13 +103,6 @@ async fn server(target: &Target, findings: &mut Findings) -> bool {
         Ok(found) => {
             findings
                 .fine("server", format!("{} at {target}: takes writes, commits are durable", found.server));
-            findings.fine(
-                "isolation",
-                match target.backend() {
-                    DbBackend::Sqlite => "writers follow one another, by the lock of the file",
-                    _ => "READ COMMITTED is set on each connection of leasehold's own",
-                },
-            );
             true
         }
         Err(error) => {
@@ -106,17 +123,51 @@ async fn server(target: &Target, findings: &mut Findings) -> bool {
     }
 }
 
-async fn schema(target: &Target, findings: &mut Findings) -> Result<bool, Failure> {
+/// What a connection of leasehold's own says of itself: it sets its level, and a pooler in front may undo that.
+async fn isolation(link: &Link, findings: &mut Findings) -> Result<(), Failure> {
+    match examine::isolation(link).await? {
+        None => findings.fine("isolation", "writers follow one another, by the lock of the file"),
+        Some(level) if level.replace(['-', '_'], " ").eq_ignore_ascii_case("read committed") => {
+            findings.fine("isolation", "leasehold's connections read what is committed");
+        }
+        Some(level) => findings.add(
+            Level::Error,
+            "isolation",
+            format!("leasehold's connections run at {level}, and not at READ COMMITTED, which they ask for"),
+            "a pooler or proxy in front drops the setting: connect past it, or let it keep settings of a session",
+        ),
+    }
+    Ok(())
+}
+
+async fn replication(link: &Link, findings: &mut Findings) -> Result<(), Failure> {
+    if let Some(lag) = examine::lag(link).await? {
+        findings.add(
+            Level::Error,
+            "replication",
+            format!(
+                "this server takes writes, and applies those of another one as well, {} behind",
+                duration::format(lag)
+            ),
+            "leases that are written to both contradict each other: name the one server that all nodes use",
+        );
+    }
+    Ok(())
+}
+
+/// Whether the schema is complete.
+async fn schema(target: &Target, findings: &mut Findings) -> bool {
     let state = match store::schema_state(target).await {
         Ok(state) => state,
         Err(error) => {
-            let text = error.to_string();
-            let remedy = match text.contains("denied") {
-                true => "grant select, insert, update and delete on the tables leasehold_* to this user",
-                false => "",
+            let remedy = match error.kind() {
+                ErrorKind::Denied => {
+                    "grant select, insert, update and delete on the tables leasehold_* to this user"
+                }
+                _ => "",
             };
-            findings.add(Level::Error, "schema", text, remedy);
-            return Ok(false);
+            findings.add(Level::Error, "schema", error.to_string(), remedy);
+            return false;
         }
     };
     if !state.is_complete() {
@@ -127,7 +178,7 @@ async fn schema(target: &Target, findings: &mut Findings) -> Result<bool, Failur
             format!("the schema lacks {}", state.pending.join(", ")),
             remedy,
         );
-        return Ok(false);
+        return false;
     }
     if state.unknown.is_empty() {
         findings.fine("schema", "the schema is complete");
@@ -135,7 +186,7 @@ async fn schema(target: &Target, findings: &mut Findings) -> Result<bool, Failur
         let text = format!("a newer program has applied {}", state.unknown.join(", "));
         findings.add(Level::Warning, "schema", text, "that stops nobody; update this program when it suits");
     }
-    Ok(true)
+    true
 }
 
 async fn rights(link: &Link, findings: &mut Findings) -> Result<(), Failure> {

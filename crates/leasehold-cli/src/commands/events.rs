@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::arguments;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::output::{Color, Style, line, precise};
+use crate::output::{Color, Style, line, precise, unless_interrupted};
 
 /// How often `--follow` looks.
 const EVERY: Duration = Duration::from_millis(500);
@@ -109,12 +109,13 @@ pub(super) async fn events(cluster: &Cluster, asked: &arguments::Events, json: b
     let begin = found.last().or(latest.first()).map_or(0, |event| event.id);
     let (mut after, mut shown) = (begin, BTreeSet::new());
     loop {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-            () = tokio::time::sleep(EVERY) => {}
-        }
         let query = Query { after: Some(after), ..query.clone() };
-        match cluster.reader.events(&query, PAGE).await.map_err(Failure::from) {
+        let next = async {
+            tokio::time::sleep(EVERY).await;
+            cluster.reader.events(&query, PAGE).await.map_err(Failure::from)
+        };
+        let Some(next) = unless_interrupted(next).await else { return Ok(()) };
+        match next {
             Ok(events) => {
                 for event in events.iter().filter(|event| shown.insert(event.id)) {
                     show(event)?;

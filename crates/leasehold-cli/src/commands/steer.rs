@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use leasehold_core::control::{ArtifactState, Reason};
+use leasehold_core::duration;
 use leasehold_core::name::{ArtifactName, NodeId};
 use leasehold_core::protocol::request::Desired;
-use leasehold_core::store::{ErrorKind, StoreError};
-use leasehold_core::{Error, duration};
 use leasehold_task::history;
 
 use crate::arguments::{self, Asked, Awaited, Command};
@@ -151,11 +150,10 @@ async fn fire(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) ->
     }
     let db = cluster.reader.connection();
     let recent = async || history::latest(db, &cluster.name, &artifact, RECENT).await.map_err(Failure::from);
-    let before = recent().await?.iter().map(|fired| fired.command).max().unwrap_or(0);
-    cluster.asked(asked).fire_now(&artifact).await?;
+    let command = cluster.asked(asked).fire_now(&artifact).await?;
     until(awaited, "the firing", async || {
         let fired = recent().await?;
-        let ours = fired.iter().find(|fired| fired.command > before);
+        let ours = fired.iter().find(|fired| fired.command == command);
         Ok(match ours {
             Some(fired) if fired.outcome.is_some() => Progress::Done,
             Some(fired) => Progress::Waiting(format!("attempt {} on {}", fired.attempts, fired.node)),
@@ -167,7 +165,7 @@ async fn fire(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) ->
         })
     })
     .await?;
-    let fired = recent().await?.into_iter().find(|fired| fired.command > before && awaited.wait);
+    let fired = recent().await?.into_iter().find(|fired| fired.command == command && awaited.wait);
     match fired.map(|fired| (fired.node, fired.outcome.unwrap_or_default(), fired.error)) {
         None => Ok(format!("{name} is to fire; `leasehold history {name}` shows what became of it")),
         Some((node, outcome, None)) => Ok(format!("{name} fired on {node}: {outcome}")),
@@ -216,14 +214,6 @@ async fn evict(cluster: &Cluster, node: &NodeId, asked: &Asked, awaited: Awaited
 }
 
 async fn max_ttl(cluster: &Cluster, time: Duration, asked: &Asked) -> Result<String, Failure> {
-    let set = cluster.asked(asked).set_max_ttl(time).await;
-    set.map_err(|error| match error {
-        Error::Store(error) if living(&error) => Failure::refused(error.to_string()),
-        other => other.into(),
-    })?;
+    cluster.asked(asked).set_max_ttl(time).await?;
     Ok(format!("nodes of cluster {} may have a ttl of up to {}", cluster.name, duration::format(time)))
-}
-
-fn living(error: &StoreError) -> bool {
-    error.kind() == ErrorKind::Invalid && error.to_string().contains("live")
 }

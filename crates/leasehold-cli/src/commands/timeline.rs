@@ -9,7 +9,7 @@ use std::time::Duration;
 use leasehold_core::duration;
 use leasehold_core::store::audit::{Query, StoredEvent};
 
-use self::spans::Night;
+use self::spans::{Held, Night};
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::output::{line, write};
@@ -30,11 +30,16 @@ pub(super) async fn timeline(
     for artifact in artifacts {
         cluster.artifact(artifact).await?;
     }
-    let now = cluster.reader.overview().await?.wall_ms;
+    let overview = cluster.reader.overview().await?;
+    let now = overview.wall_ms;
     let back = |times: u32| now - i64::try_from((since * times).as_millis()).unwrap_or(i64::MAX / 2);
     let events = read(cluster, back(BEFORE)).await?;
     let wanted = |artifact: &str| artifacts.is_empty() || artifacts.iter().any(|one| one == artifact);
-    let night = Night::of(&events, back(1), now, wanted);
+    let held = overview.artifacts.iter().filter_map(|state| {
+        let node = state.holder.as_ref()?.to_string();
+        Some(Held { artifact: state.artifact.to_string(), node, token: state.token.0 })
+    });
+    let night = Night::of(&events, &held.collect::<Vec<_>>(), back(1), now, wanted);
     let picture = svg::draw(&night, cluster.name.as_str());
     if file.as_os_str() == "-" {
         return write(&picture);

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub(crate) use style::{Color, Style};
 pub(crate) use table::{Cell, Table};
 pub(crate) use time::{age, clock, precise};
-pub(crate) use view::view;
+pub(crate) use view::{unless_interrupted, view};
 
 use crate::failure::Failure;
 
@@ -30,15 +30,41 @@ impl Report {
 
     /// In the form that was asked for.
     pub(crate) fn print(&self, json: bool) -> Result<(), Failure> {
-        if json { line(&self.json.to_string()) } else { write(&self.text) }
+        if json { line(&self.json.to_string()) } else { write(&printable(&self.text)) }
     }
 }
 
 /// A line on the standard output.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
-    write(&format!("{text}\n"))
+    write(&printable(&format!("{text}\n")))
 }
 
+/// What the database holds may come from anybody, and a terminal obeys control characters: of those, only line feeds and
+/// what colours text pass.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let color = color(rest);
+        match first {
+            '\x1b' if color > 0 => shown.push_str(&rest[..color]),
+            '\n' | '\t' => shown.push(first),
+            other if other.is_control() => shown.extend(other.escape_unicode()),
+            other => shown.push(other),
+        }
+        rest = &rest[color.max(first.len_utf8())..];
+    }
+    shown
+}
+
+/// How long the sequence is that colours text and with which `text` begins; 0 if it does not.
+fn color(text: &str) -> usize {
+    let Some(rest) = text.strip_prefix("\x1b[") else { return 0 };
+    let parameters = rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
+    if rest.as_bytes().get(parameters) == Some(&b'm') { parameters + 3 } else { 0 }
+}
+
+/// What is written as it stands.
 pub(crate) fn write(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let done = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -46,5 +72,20 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
         // Whoever listened has heard enough, as `head` does.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         done => done.map_err(|error| Failure::failed(format!("the standard output takes nothing: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_colours_and_lines_reach_a_terminal() {
+        assert_eq!(printable("a\x1b[31mred\x1b[0m\n\tb"), "a\x1b[31mred\x1b[0m\n\tb");
+        assert_eq!(
+            printable("\x1b[2Jgone\x1b]0;title\x07\u{9b}1A\r"),
+            "\\u{1b}[2Jgone\\u{1b}]0;title\\u{7}\\u{9b}1A\\u{d}"
+        );
+        assert_eq!(printable("\x1b["), "\\u{1b}[");
     }
 }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use super::{Report, line, write};
+use super::{Report, line, printable, write};
 use crate::failure::Failure;
 
 /// Often enough to see a failover, seldom enough to cost nothing.
@@ -20,7 +20,8 @@ pub(crate) async fn view(
         return report().await?.print(json);
     }
     // The first must be right: a wrong name does not become right.
-    let mut shown = report().await.map(|report| if json { report.json.to_string() } else { report.text })?;
+    let Some(first) = unless_interrupted(report()).await else { return Ok(()) };
+    let mut shown = first.map(|report| if json { report.json.to_string() } else { report.text })?;
     let redraws = !json && std::io::stdout().is_terminal();
     if redraws {
         write("\x1b[2J")?;
@@ -28,19 +29,29 @@ pub(crate) async fn view(
     loop {
         if redraws {
             // Each line is drawn over, and what was longer is cut: nothing flickers.
-            write(&format!("\x1b[H{}\x1b[J", shown.replace('\n', "\x1b[K\n")))?;
+            write(&format!("\x1b[H{}\x1b[J", printable(&shown).replace('\n', "\x1b[K\n")))?;
         } else {
             line(shown.trim_end())?;
         }
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-            () = tokio::time::sleep(EVERY) => {}
-        }
-        shown = match report().await {
+        let next = async {
+            tokio::time::sleep(EVERY).await;
+            report().await
+        };
+        let Some(next) = unless_interrupted(next).await else { return Ok(()) };
+        shown = match next {
             Ok(report) if json => report.json.to_string(),
             Ok(report) => report.text,
             Err(failure) if json => serde_json::json!({ "error": failure.to_string() }).to_string(),
             Err(failure) => format!("{failure}\n"),
         };
+    }
+}
+
+/// None at Ctrl-C, also while a database hangs: what is dropped only reads, and the program ends.
+pub(crate) async fn unless_interrupted<T>(doing: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => None,
+        done = doing => Some(done),
     }
 }

@@ -132,3 +132,92 @@ async fn events_are_followed() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_night_is_drawn() {
+    on_each(async |bed: Bed| {
+        let a = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let b = bed.0.builder("b").artifact(job("import")).start().await.unwrap();
+        bed.ask(&["move", "import", "--to", "b", "--wait"]).await.well();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("night.svg");
+        let drawn = async {
+            // The audit trail is written beside the protocol.
+            loop {
+                let file = file.to_str().unwrap();
+                let said = bed.ask(&["timeline", "--since", "1h", "--svg", file]).await.well();
+                if said.contains("2 leases in 2 lanes over 1h, 0 failovers") {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(crate::bed::PATIENCE, drawn).await.expect("both are drawn");
+        let svg = std::fs::read_to_string(&file).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"), "{svg}");
+        assert!(svg.contains("import on a, token ") && svg.contains("import on b, token "), "{svg}");
+        let other = bed.ask(&["timeline", "--svg", "-", "--artifact", "imprt"]).await.badly(3);
+        assert!(other.contains("did you mean import?"), "{other}");
+        let nowhere = bed.ask(&["timeline", "--svg", "/no/such/folder/night.svg"]).await.badly(1);
+        assert!(nowhere.contains("name another file"), "{nowhere}");
+        a.shutdown().await;
+        b.shutdown().await;
+    })
+    .await;
+}
+
+/// Starts `status --watch --json` and waits for its first answer.
+async fn watching(
+    url: &str,
+    cluster: &str,
+) -> (tokio::process::Child, tokio::io::Lines<impl tokio::io::AsyncBufRead + use<>>) {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let arguments = ["--database", url, "--cluster", cluster, "--json", "status", "--watch"];
+    let mut child = program().args(arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    assert!(first.contains("\"leader\""), "{first}");
+    (child, lines)
+}
+
+/// Presses Ctrl-C, and waits for the end.
+async fn interrupt(mut child: tokio::process::Child) {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let ended = tokio::time::timeout(crate::bed::PATIENCE, child.wait()).await.expect("it ends");
+    assert!(ended.unwrap().success());
+}
+
+#[tokio::test]
+async fn what_is_watched_is_shown_again_until_ctrl_c() {
+    on_each(async |bed: Bed| {
+        let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        let (child, mut lines) = watching(&bed.0.url, &bed.0.name).await;
+        lines.next_line().await.unwrap().unwrap();
+        interrupt(child).await;
+        node.shutdown().await;
+    })
+    .await;
+}
+
+/// Far longer than a look takes; statements are given up after more.
+#[cfg(feature = "test-postgres")]
+#[tokio::test]
+async fn ctrl_c_ends_it_while_the_database_hangs() {
+    use leasehold_testkit::proxy::{Fault, FaultProxy};
+
+    let bed = Bed(leasehold_testkit::cluster::Cluster::on("LEASEHOLD_TEST_POSTGRES").await);
+    let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+    let place = bed.0.url.split('@').nth(1).unwrap().split('/').next().unwrap();
+    let proxy = FaultProxy::start(place.parse().unwrap()).await.unwrap();
+    let url = bed.0.url.replace(place, &proxy.address().to_string());
+    let (child, mut lines) = watching(&url, &bed.0.name).await;
+    proxy.set(Fault::BlackHole);
+    // No answer is under way any more, and none comes.
+    while tokio::time::timeout(std::time::Duration::from_secs(3), lines.next_line()).await.is_ok() {}
+    interrupt(child).await;
+    node.shutdown().await;
+}

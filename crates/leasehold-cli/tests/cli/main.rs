@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bed;
+mod doctor;
 mod explain;
 mod look;
 mod run;

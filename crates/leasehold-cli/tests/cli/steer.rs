@@ -75,6 +75,33 @@ async fn fired_now_and_told_how_it_ended() {
 }
 
 #[tokio::test]
+async fn each_who_waits_is_told_of_the_firing_that_was_asked_for() {
+    on_each(async |bed: Bed| {
+        let turns = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let fire = move |firing: Firing| {
+            let turn =
+                turns.fetch_add(usize::from(!firing.is_scheduled()), std::sync::atomic::Ordering::SeqCst);
+            async move {
+                if firing.is_scheduled() {
+                    Ok(())
+                } else {
+                    Err(ArtifactError::message(format!("turn {turn}")))
+                }
+            }
+        };
+        let task = Task::fixed_rate("report", Duration::from_secs(3600)).unwrap().handler(fire);
+        let node = bed.0.builder("a").artifact(task).start().await.unwrap();
+        bed.until_held("report", "a").await;
+        let asked = ["fire", "report", "--wait"];
+        let (one, other) = tokio::join!(bed.ask(&asked), bed.ask(&asked));
+        assert_eq!((one.code, other.code), (1, 1));
+        assert_ne!(one.err, other.err, "of one firing each");
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn not_done_in_time_and_it_goes_on_by_itself() {
     on_each(async |bed: Bed| {
         let stubborn = leasehold_core::lead::Lead::new("import", |_| std::future::pending()).unwrap();

@@ -12,7 +12,7 @@ use crate::name::{ArtifactName, ClusterName, NodeId};
 use crate::protocol::request::{Desired, LeaseRow, NodeRow};
 use crate::protocol::waiting::Waiting;
 use crate::store::audit::{self, Query, StoredEvent};
-use crate::store::{Exclusion, Link, Locked, StoreError, dialect, people};
+use crate::store::{ErrorKind, Exclusion, Link, Locked, StoreError, dialect, people};
 
 /// Who asks more often for the same cannot be told from who asked first.
 const ASKED: u64 = 50;
@@ -137,9 +137,12 @@ impl Case<'_> {
     async fn locked(&self, reasons: &mut Vec<Reason>) -> Result<(), StoreError> {
         let db = self.link.connection();
         let dialect = dialect::of(db.get_database_backend())?;
-        match dialect.locked(db, self.cluster, &self.row.artifact).await? {
-            Locked::Free => {}
-            locked => reasons.push(Reason::Locked(locked)),
+        match dialect.locked(db, self.cluster, &self.row.artifact).await {
+            Ok(Locked::Free) => {}
+            Ok(locked) => reasons.push(Reason::Locked(locked)),
+            // Whoever may not write cannot find out whether a grant would have to wait.
+            Err(error) if error.kind() == ErrorKind::Denied => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }

@@ -175,11 +175,11 @@ impl Control {
     }
 
     /// Lets a scheduled task fire now, beside its schedule: its holder does, under its overlap policy, once. While
-    /// nobody holds it the command waits.
+    /// nobody holds it the command waits. Tells its number, which the task's history names.
     ///
     /// # Errors
     /// As [`pause`](Control::pause).
-    pub async fn fire_now(&self, artifact: &ArtifactName) -> Result<(), Error> {
+    pub async fn fire_now(&self, artifact: &ArtifactName) -> Result<i64, Error> {
         self.command(artifact, FIRE, "{}").await
     }
 
@@ -187,15 +187,16 @@ impl Control {
     ///
     /// # Errors
     /// As [`pause`](Control::pause).
-    pub async fn poll_now(&self, artifact: &ArtifactName) -> Result<(), Error> {
+    pub async fn poll_now(&self, artifact: &ArtifactName) -> Result<i64, Error> {
         self.command(artifact, POLL, "{}").await
     }
 
     /// Puts a command before an artifact's holder, whoever that is or will be. The artifact's kind knows the verbs.
+    /// Tells its number.
     ///
     /// # Errors
     /// As [`pause`](Control::pause).
-    pub async fn command(&self, artifact: &ArtifactName, verb: &str, args: &str) -> Result<(), Error> {
+    pub async fn command(&self, artifact: &ArtifactName, verb: &str, args: &str) -> Result<i64, Error> {
         let link = Link::open(&self.target).await?;
         let request = Request::Command {
             artifact: artifact.clone(),
@@ -204,10 +205,13 @@ impl Control {
             by: self.by.clone(),
             reason: self.reason.clone(),
         };
-        self.known(&link, artifact, request).await?;
+        let id = match link.call(&self.cluster, &request).await? {
+            Answer::Commanded(id) => id.ok_or_else(|| unknown(artifact))?,
+            _ => return Err(unexpected()),
+        };
         self.note(&link, "commanded", Some(artifact), None, verb).await;
         link.close().await;
-        Ok(())
+        Ok(id)
     }
 
     /// Takes a node's leases away politely and gives it no new ones, also when it joins again, until
@@ -273,12 +277,14 @@ impl Control {
     /// would be waited for.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] when a node lives, or when `max_ttl` is below the shortest ttl. Errors of
-    /// the database.
+    /// [`Error::Forbidden`] when a node lives, or while the database is in another life than the cluster has adopted;
+    /// [`ErrorKind::Invalid`] when `max_ttl` is below the shortest ttl. Errors of the database.
     pub async fn set_max_ttl(&self, max_ttl: Duration) -> Result<(), Error> {
-        let refuse = |why: String| Err(StoreError::new(ErrorKind::Invalid, "set max_ttl", why).into());
+        const OPERATION: &str = "set max_ttl";
+        let refuse = |problem: String| Err(Error::Forbidden { operation: OPERATION, problem });
         if max_ttl < MIN_TTL {
-            return refuse(format!("{max_ttl:?} is below the shortest ttl, {MIN_TTL:?}; give that or more"));
+            let why = format!("{max_ttl:?} is below the shortest ttl, {MIN_TTL:?}; give that or more");
+            return Err(StoreError::new(ErrorKind::Invalid, OPERATION, why).into());
         }
         let link = Link::open(&self.target).await?;
         let view = self.view(&link).await?;

@@ -10,6 +10,7 @@ use tower_service::Service;
 use super::HealthProbe;
 
 /// Answers `…/live` and `…/ready` with 200 or 503, and everything else with 404; the body is [`Health`](super::Health) as JSON.
+/// It names artifacts and their last errors: let only those reach it who may read the log.
 #[derive(Clone, Debug)]
 pub struct HealthService(pub(crate) HealthProbe);
 

@@ -157,11 +157,12 @@ impl MemoryDatabase {
             Request::Readmit { node } => Answer::Matched(u64::from(self.excluded.remove(node))),
             Request::Command { artifact, .. } => {
                 if !self.artifacts.contains_key(artifact) {
-                    return Answer::Matched(0);
+                    return Answer::Commanded(None);
                 }
                 self.commanded += 1;
                 self.commands.insert(self.commanded, artifact.clone());
-                self.bump(1)
+                self.bump(1);
+                Answer::Commanded(Some(self.commanded))
             }
             Request::Forget { artifact } => self.forget(artifact),
             Request::Form { formed, term } => {

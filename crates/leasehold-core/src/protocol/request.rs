@@ -447,6 +447,8 @@ pub enum Answer {
     },
     /// How many rows a write matched.
     Matched(u64),
+    /// Of [`Request::Command`]: the number of the command; none where the cluster does not know the artifact.
+    Commanded(Option<i64>),
     /// Of [`Request::Renew`].
     Renewed {
         /// The session goes on.

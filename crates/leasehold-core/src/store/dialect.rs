@@ -55,6 +55,12 @@ pub(crate) trait Dialect: Send + Sync {
     /// For how long the server has been up, where there is one that tells.
     async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError>;
 
+    /// At which level of isolation this connection's transactions run, in the server's words, where there are several.
+    async fn isolation(&self, db: &DatabaseConnection) -> Result<Option<String>, StoreError>;
+
+    /// How far this server, which takes writes, is behind another one whose changes it applies as well.
+    async fn lag(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError>;
+
     /// Who keeps a lease's row locked in a transaction, as far as this user may know.
     async fn locked(
         &self,

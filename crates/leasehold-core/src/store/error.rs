@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Schema,
     /// Others were faster: a serialization failure, a deadlock, or a lock that was not free in time.
     Conflict,
+    /// The user lacks a right, which the owner of the database grants.
+    Denied,
     /// The request contradicts what is stored, or the configuration cannot work.
     Invalid,
     /// The lease is no longer held with this token: nothing was written, and nothing may be.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use super::audit::{self, AuditEvent};
-use super::error::StoreError;
-use super::{Link, Target, marker, statement};
+use super::error::{ErrorKind, StoreError};
+use super::{Link, Target, dialect, marker, statement};
 use crate::clock::{BootClock, Clock};
 use crate::name::ClusterName;
 
-/// The tables that every node reads and writes, with a column of each.
-const TABLES: [(&str, &str); 10] = [
+/// The tables that nodes and plugins read and write, with a column of each.
+const TABLES: [(&str, &str); 16] = [
     ("leasehold_cluster", "term"),
     ("leasehold_node", "beat"),
     ("leasehold_lease", "token"),
@@ -22,6 +22,12 @@ const TABLES: [(&str, &str); 10] = [
     ("leasehold_exclusion", "reason"),
     ("leasehold_checkpoint", "value"),
     ("leasehold_event", "kind"),
+    ("leasehold_firing", "outcome"),
+    ("leasehold_inbox", "token"),
+    ("leasehold_store", "name"),
+    ("leasehold_message", "attempts"),
+    ("leasehold_parked", "reason"),
+    ("leasehold_file", "path"),
 ];
 
 /// The kind of the audit events by which latency is measured; they are deleted again.
@@ -37,6 +43,7 @@ pub async fn lacking_rights(link: &Link) -> Result<Vec<String>, StoreError> {
     for (table, column) in TABLES {
         for (verb, sql) in [
             ("select", format!("select {column} from {table} where 1 = 0")),
+            ("insert", format!("insert into {table} ({column}) select {column} from {table} where 1 = 0")),
             ("update", format!("update {table} set {column} = {column} where 1 = 0")),
             ("delete", format!("delete from {table} where 1 = 0")),
         ] {
@@ -44,15 +51,36 @@ pub async fn lacking_rights(link: &Link) -> Result<Vec<String>, StoreError> {
                 Ok(_) => {}
                 Err(error) => {
                     let error = StoreError::database(db.get_database_backend(), "examine", error);
-                    if error.is_temporary() {
-                        return Err(error);
+                    match error.kind() {
+                        ErrorKind::Denied => lacking.push(format!("{verb} {table}")),
+                        // Whoever may insert is then told that columns lack their values.
+                        _ if verb == "insert" && !error.is_temporary() => {}
+                        _ => return Err(error),
                     }
-                    lacking.push(format!("{verb} {table}"));
                 }
             }
         }
     }
     Ok(lacking)
+}
+
+/// At which level of isolation transactions on this connection run, in the server's words; none where writers follow one
+/// another.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn isolation(link: &Link) -> Result<Option<String>, StoreError> {
+    let db = link.connection();
+    dialect::of(db.get_database_backend())?.isolation(db).await
+}
+
+/// How far this server is behind another one whose changes it applies, if it does and this user may know.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn lag(link: &Link) -> Result<Option<Duration>, StoreError> {
+    let db = link.connection();
+    dialect::of(db.get_database_backend())?.lag(db).await
 }
 
 /// How long durable writes of a row take, one after the other, as renewals are; on this machine's monotonic clock.

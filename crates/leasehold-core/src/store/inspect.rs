@@ -35,7 +35,7 @@ pub async fn migrate(target: &Target) -> Result<SchemaState, StoreError> {
         .await
         .map_err(|error| StoreError::schema(target.backend(), error));
     if let Err(error) = &done
-        && matches!(error.kind(), ErrorKind::Other | ErrorKind::Invalid)
+        && matches!(error.kind(), ErrorKind::Other | ErrorKind::Invalid | ErrorKind::Denied)
         && let Ok(state) = leasehold_migration::state(link.connection()).await
         && !state.is_complete()
     {

@@ -12,7 +12,8 @@ use crate::name::{ArtifactName, ClusterName, NodeId};
 use crate::protocol::ids::{Incarnation, SessionId, Token};
 use crate::protocol::placement::Placement;
 use crate::protocol::request::{
-    ClusterRow, Deployed, Deployment, DeploymentId, Desired, HeldRow, KeepOut, LeaseRow, NodeRow, Scope, View,
+    Answer, ClusterRow, Deployed, Deployment, DeploymentId, Desired, HeldRow, KeepOut, LeaseRow, NodeRow,
+    Scope, View,
 };
 
 type Read<T> = Result<T, StoreError>;
@@ -59,6 +60,11 @@ fn millis(row: &QueryResult, column: &str) -> Read<Duration> {
 pub(super) fn matched(row: Option<&QueryResult>) -> Read<u64> {
     let row = row.ok_or_else(|| StoreError::corrupt(OPERATION, "a count without a row"))?;
     Ok(u64::try_from(get::<i64>(row, "matched")?).unwrap_or(0))
+}
+
+/// The answer to a command, whose numbers begin with 1.
+pub(super) fn commanded(id: u64) -> Answer {
+    Answer::Commanded(i64::try_from(id).ok().filter(|id| *id > 0))
 }
 
 /// The first row of an answer that always has one while the cluster's row exists.

@@ -19,6 +19,8 @@ use crate::name::{ClusterName, NodeId};
 
 /// More than a node says in years; a connection that says more is no node.
 const MOST_BYTES: u64 = 4 << 20;
+/// An address of a socket holds 104 bytes on the systems that hold the fewest; the name in the folder is part of it.
+const LONGEST: usize = 90;
 /// Of one node: earlier ones it has deleted itself before it joined anew.
 const MOST_SESSIONS: usize = 16;
 
@@ -46,7 +48,9 @@ impl Door {
     /// A socket in a folder that nobody else may enter.
     pub(super) fn open() -> io::Result<Self> {
         let name = format!("leasehold-{}", Uuid::now_v7().simple());
-        let folder = std::env::temp_dir().join(name);
+        let folder = [std::env::temp_dir(), PathBuf::from("/tmp")].map(|temporary| temporary.join(&name));
+        let [first, second] = folder;
+        let folder = if first.as_os_str().len() <= LONGEST { first } else { second };
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let path = folder.join("supervisor");
         let listener = UnixListener::bind(&path).inspect_err(|_| _ = std::fs::remove_dir(&folder))?;

@@ -36,71 +36,62 @@ pub(super) struct Night {
     pub(super) spans: Vec<Span>,
 }
 
+/// A lease that is held at the end of what is drawn.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) artifact: String,
+    pub(super) node: String,
+    pub(super) token: i64,
+}
+
 impl Night {
-    /// From events, the oldest first.
-    pub(super) fn of(events: &[StoredEvent], from: i64, until: i64, wanted: impl Fn(&str) -> bool) -> Self {
-        let mut open: BTreeMap<&str, Span> = BTreeMap::new();
-        let mut spans = Vec::new();
+    /// From events, the oldest first, and from what is held now.
+    pub(super) fn of(
+        events: &[StoredEvent],
+        held: &[Held],
+        from: i64,
+        until: i64,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Self {
+        let mut spans =
+            Spans { earliest: events.first().map_or(from, |event| event.at_ms), ..Spans::default() };
+        // Node ids are used again: whose session it is that expires.
         let mut sessions: BTreeMap<&str, &str> = BTreeMap::new();
         for stored in events {
             let (event, at) = (&stored.event, stored.at_ms);
             let node = event.node.as_ref().map(|node| node.as_str());
             let artifact = event.artifact.as_ref().map(|artifact| artifact.as_str());
-            let mut end_of = |open: &mut BTreeMap<&str, Span>, node: &str, ended| {
-                let of_node: Vec<_> = open
-                    .iter()
-                    .filter(|(_, span)| span.node == node)
-                    .map(|(artifact, _)| *artifact)
-                    .collect();
-                for artifact in of_node {
-                    if let Some(span) = open.remove(artifact) {
-                        spans.push(end(span, at, ended));
-                    }
-                }
-            };
+            let token = event.token.map_or(0, |token| token.0);
             match (event.kind.as_str(), artifact, node) {
                 ("joined", _, Some(node)) => {
                     // A session that joins holds nothing yet: whatever the last one held is over.
-                    end_of(&mut open, node, Ended::Abruptly);
-                    sessions.insert(event.detail.as_str(), node);
+                    spans.end_node(node, at, Ended::Abruptly);
+                    sessions.insert(node, &event.detail);
                 }
-                ("left", _, Some(node)) => end_of(&mut open, node, Ended::Politely),
-                ("over" | "died", _, Some(node)) => end_of(&mut open, node, Ended::Abruptly),
+                ("left", _, Some(node)) => spans.end_node(node, at, Ended::Politely),
+                ("over" | "died", _, Some(node)) => spans.end_node(node, at, Ended::Abruptly),
                 ("expired", ..) => {
-                    if let Some(node) = sessions.get(event.detail.as_str()) {
-                        end_of(&mut open, node, Ended::Abruptly);
+                    let of = sessions.iter().find(|(_, session)| **session == event.detail);
+                    if let Some((node, _)) = of {
+                        spans.end_node(node, at, Ended::Abruptly);
                     }
                 }
                 ("started", Some(artifact), Some(node)) if wanted(artifact) => {
-                    let (token, until) = (event.token.map_or(0, |token| token.0), at);
-                    let span = Span {
-                        artifact: artifact.to_owned(),
-                        node: node.to_owned(),
-                        token,
-                        from: at,
-                        until,
-                        ended: Ended::Still,
-                    };
-                    if let Some(before) = open.insert(artifact, span) {
-                        // Nobody said that it was revoked: its node could not.
-                        let ended = if before.node == node { Ended::Politely } else { Ended::Abruptly };
-                        spans.push(end(before, at, ended));
-                    }
+                    spans.begin(artifact, node, token, at);
                 }
-                ("revoked", Some(artifact), _) => {
-                    if let Some(span) = open.remove(artifact) {
-                        spans.push(end(span, at, Ended::Politely));
-                    }
+                ("revoked", Some(artifact), Some(node)) if wanted(artifact) => {
+                    spans.end(artifact, node, token, at, Ended::Politely);
                 }
-                ("stopped" | "failed", Some(artifact), _) => {
-                    if let Some(span) = open.remove(artifact) {
-                        spans.push(end(span, at, Ended::Abruptly));
-                    }
+                ("stopped" | "failed", Some(artifact), Some(node)) if wanted(artifact) && token > 0 => {
+                    spans.end(artifact, node, token, at, Ended::Abruptly);
                 }
                 _ => {}
             }
         }
-        spans.extend(open.into_values().map(|span| end(span, until, Ended::Still)));
+        for Held { artifact, node, token } in held.iter().filter(|held| wanted(&held.artifact)) {
+            spans.still(artifact, node, *token);
+        }
+        let mut spans = spans.close(until);
         spans.retain(|span| span.until >= from);
         spans.iter_mut().for_each(|span| span.from = span.from.max(from));
         spans.sort_by(|one, other| (one.from, &one.artifact).cmp(&(other.from, &other.artifact)));
@@ -122,8 +113,79 @@ impl Night {
     }
 }
 
-fn end(span: Span, at: i64, ended: Ended) -> Span {
-    Span { until: at.max(span.from), ended, ..span }
+/// What is known of each holding, by artifact and token, which names it for good.
+#[derive(Default)]
+struct Spans {
+    /// Of what began before all that was read.
+    earliest: i64,
+    all: BTreeMap<(String, i64), Span>,
+    /// The token of the last holding of each artifact that has no end yet.
+    open: BTreeMap<String, i64>,
+}
+
+impl Spans {
+    fn begin(&mut self, artifact: &str, node: &str, token: i64, at: i64) {
+        if let Some(before) = self.open.insert(artifact.to_owned(), token)
+            && let Some(span) = self.all.get_mut(&(artifact.to_owned(), before))
+        {
+            // Nobody has said that it was revoked: its node could not, or its word comes later.
+            span.until = at.max(span.from);
+            span.ended = if span.node == node { Ended::Politely } else { Ended::Abruptly };
+        }
+        self.put(artifact, node, token, (at, at), Ended::Still);
+    }
+
+    fn put(&mut self, artifact: &str, node: &str, token: i64, (from, until): (i64, i64), ended: Ended) {
+        let span = Span { artifact: artifact.to_owned(), node: node.to_owned(), token, from, until, ended };
+        self.all.insert((artifact.to_owned(), token), span);
+    }
+
+    /// Events of one node are in order; those of two need not be, as each writes its own.
+    fn end(&mut self, artifact: &str, node: &str, token: i64, at: i64, ended: Ended) {
+        match self.all.get_mut(&(artifact.to_owned(), token)) {
+            Some(span) if span.node != node => return,
+            // Its successor has begun before this was written: when it ended is known, and now how.
+            Some(span) if span.ended == Ended::Abruptly => span.ended = ended,
+            Some(span) if span.ended == Ended::Politely => {}
+            Some(span) => (span.until, span.ended) = (at.max(span.from), ended),
+            // It began before all that was read.
+            None => self.put(artifact, node, token, (self.earliest, at), ended),
+        }
+        if self.open.get(artifact) == Some(&token) {
+            self.open.remove(artifact);
+        }
+    }
+
+    fn end_node(&mut self, node: &str, at: i64, ended: Ended) {
+        let of_node = |(artifact, token): (&String, &i64)| {
+            let span = self.all.get(&(artifact.clone(), *token))?;
+            (span.node == node).then(|| (artifact.clone(), *token))
+        };
+        let open: Vec<_> = self.open.iter().filter_map(of_node).collect();
+        for (artifact, token) in open {
+            self.end(&artifact, node, token, at, ended);
+        }
+    }
+
+    /// It is held now, whatever was read of it.
+    fn still(&mut self, artifact: &str, node: &str, token: i64) {
+        let open = self.open.get(artifact).and_then(|token| self.all.get(&(artifact.to_owned(), *token)));
+        // A node that runs anew what it has raises the token.
+        let known = open.is_some_and(|span| span.node == node);
+        if !known && !self.all.contains_key(&(artifact.to_owned(), token)) {
+            self.put(artifact, node, token, (self.earliest, self.earliest), Ended::Still);
+            self.open.insert(artifact.to_owned(), token);
+        }
+    }
+
+    fn close(mut self, until: i64) -> Vec<Span> {
+        for (artifact, token) in self.open {
+            if let Some(span) = self.all.get_mut(&(artifact, token)) {
+                span.until = until.max(span.from);
+            }
+        }
+        self.all.into_values().collect()
+    }
 }
 
 #[cfg(test)]
@@ -134,12 +196,12 @@ mod tests {
 
     use super::*;
 
-    fn event(at: i64, kind: &str, node: &str, artifact: Option<&str>, detail: &str) -> StoredEvent {
+    fn event(at: i64, kind: &str, node: &str, artifact: Option<(&str, i64)>, detail: &str) -> StoredEvent {
         let event = AuditEvent {
             kind: kind.to_owned(),
             node: Some(NodeId::new(node).unwrap()),
-            artifact: artifact.map(|artifact| ArtifactName::new(artifact).unwrap()),
-            token: Some(Token(at)),
+            artifact: artifact.map(|(artifact, _)| ArtifactName::new(artifact).unwrap()),
+            token: artifact.map(|(_, token)| Token(token)),
             detail: detail.to_owned(),
         };
         StoredEvent { id: at, at_ms: at, event }
@@ -157,13 +219,13 @@ mod tests {
         let events = [
             event(10, "joined", "a", None, "s1"),
             event(11, "joined", "b", None, "s2"),
-            event(20, "started", "a", Some("import"), ""),
-            event(30, "revoked", "a", Some("import"), "moved"),
-            event(31, "started", "b", Some("import"), ""),
+            event(20, "started", "a", Some(("import", 1)), ""),
+            event(30, "revoked", "a", Some(("import", 1)), "moved"),
+            event(31, "started", "b", Some(("import", 2)), ""),
             event(60, "expired", "a", None, "s2"),
-            event(61, "started", "a", Some("import"), ""),
+            event(61, "started", "a", Some(("import", 3)), ""),
         ];
-        let night = Night::of(&events, 25, 100, |_| true);
+        let night = Night::of(&events, &[], 25, 100, |_| true);
         assert_eq!(
             shown(&night),
             [
@@ -174,18 +236,57 @@ mod tests {
         );
         let failovers: Vec<_> = night.failovers().map(|(before, after)| (before.until, after.from)).collect();
         assert_eq!(failovers, [(60, 61)]);
-        assert_eq!(Night::of(&events, 25, 100, |artifact| artifact == "other").spans, []);
+        assert_eq!(Night::of(&events, &[], 25, 100, |artifact| artifact == "other").spans, []);
     }
 
     #[test]
     fn a_death_that_a_supervisor_tells_ends_what_its_node_held() {
         let events = [
-            event(10, "started", "a", Some("import"), ""),
+            event(10, "started", "a", Some(("import", 1)), ""),
             event(20, "died", "a", None, "s1: signal 9"),
-            event(21, "started", "b", Some("import"), ""),
+            event(21, "started", "b", Some(("import", 2)), ""),
         ];
-        let night = Night::of(&events, 0, 100, |_| true);
+        let night = Night::of(&events, &[], 0, 100, |_| true);
         assert_eq!(night.failovers().count(), 1);
         assert_eq!(shown(&night)[0], ("import", "a", 10, 20, Ended::Abruptly));
+    }
+
+    #[test]
+    fn what_one_node_writes_late_ends_nothing_of_the_other() {
+        let events = [
+            event(10, "started", "a", Some(("import", 1)), ""),
+            event(20, "started", "b", Some(("import", 2)), ""),
+            event(21, "revoked", "a", Some(("import", 1)), "drained"),
+            event(22, "left", "a", None, ""),
+        ];
+        let night = Night::of(&events, &[], 0, 100, |_| true);
+        let expected = [("import", "a", 10, 20, Ended::Politely), ("import", "b", 20, 100, Ended::Still)];
+        assert_eq!((shown(&night), night.failovers().count()), (expected.to_vec(), 0));
+    }
+
+    #[test]
+    fn a_session_that_expires_takes_nothing_from_the_next_one_of_its_node() {
+        let events = [
+            event(10, "joined", "a", None, "s1"),
+            event(20, "joined", "a", None, "s2"),
+            event(21, "started", "a", Some(("import", 2)), ""),
+            event(30, "expired", "b", None, "s1"),
+        ];
+        let night = Night::of(&events, &[], 0, 100, |_| true);
+        assert_eq!(shown(&night), [("import", "a", 21, 100, Ended::Still)]);
+    }
+
+    #[test]
+    fn what_began_before_all_that_was_read_is_drawn() {
+        let events = [event(50, "revoked", "a", Some(("import", 7)), "moved")];
+        let held = [("import", "b", 8), ("crm", "c", 3)].map(|(artifact, node, token)| Held {
+            artifact: artifact.into(),
+            node: node.into(),
+            token,
+        });
+        let night = Night::of(&events, &held, 60, 100, |_| true);
+        let expected = [("crm", "c", 60, 100, Ended::Still), ("import", "b", 60, 100, Ended::Still)];
+        assert_eq!(shown(&night), expected);
+        assert_eq!(Night::of(&events, &held, 40, 100, |_| true).spans.len(), 3);
     }
 }

@@ -40,6 +40,31 @@ pub(super) async fn uptime(db: &DatabaseConnection) -> Result<Option<Duration>, 
     Ok(seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs))
 }
 
+/// Older servers know the first name, newer ones the second.
+pub(super) async fn isolation(db: &DatabaseConnection) -> Result<Option<String>, StoreError> {
+    let level = "show session variables where variable_name in ('tx_isolation', 'transaction_isolation')";
+    let row = db.query_one_raw(statement(level, [])).await;
+    let row = row.map_err(|e| StoreError::database(BACKEND, "read the isolation", e))?;
+    row.map(|row| get(&row, "Value")).transpose()
+}
+
+/// Servers name the column after a source or a master, and need a right for it.
+pub(super) async fn lag(db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
+    let row = match db.query_one_raw(statement("show replica status", [])).await {
+        Ok(row) => row,
+        Err(error) => {
+            let error = StoreError::database(BACKEND, "read the replication's state", error);
+            return if error.is_temporary() { Err(error) } else { Ok(None) };
+        }
+    };
+    let behind = |row: QueryResult| {
+        let seconds = ["Seconds_Behind_Source", "Seconds_Behind_Master"];
+        // None while it applies nothing: then nobody knows.
+        seconds.into_iter().find_map(|column| row.try_get::<Option<u64>>("", column).ok().flatten())
+    };
+    Ok(row.map(|row| Duration::from_secs(behind(row).unwrap_or(0))))
+}
+
 pub(super) async fn locked(
     db: &DatabaseConnection,
     cluster: &ClusterName,

@@ -13,8 +13,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, SqlxMySqlConnector,
-    Statement, TransactionTrait, Value,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, ExecResult, QueryResult,
+    SqlxMySqlConnector, Statement, TransactionTrait, Value,
 };
 
 use super::audit::AuditEvent;
@@ -57,8 +57,10 @@ impl Dialect for MySql {
             // Too many connections, shutdown, killed, read error, connection killed.
             "1040" | "1047" | "1203" | "3032" | "4031" | "1053" | "1317" | "1158" | "1159" | "1160"
             | "1161" | "1927" | "3024" | "1969" => ErrorKind::Unreachable,
-            // Credentials, rights, or no such database.
-            "1044" | "1045" | "1049" | "1142" | "1143" | "1227" | "1698" => ErrorKind::Invalid,
+            // Credentials, or no such database.
+            "1044" | "1045" | "1049" | "1698" => ErrorKind::Invalid,
+            // No right to a table, a column, or what only administrators may.
+            "1142" | "1143" | "1227" => ErrorKind::Denied,
             _ => ErrorKind::Other,
         }
     }
@@ -96,6 +98,14 @@ impl Dialect for MySql {
         locked::uptime(db).await
     }
 
+    async fn isolation(&self, db: &DatabaseConnection) -> Result<Option<String>, StoreError> {
+        locked::isolation(db).await
+    }
+
+    async fn lag(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
+        locked::lag(db).await
+    }
+
     async fn locked(
         &self,
         db: &DatabaseConnection,
@@ -124,8 +134,17 @@ async fn execute<C: ConnectionTrait, const N: usize>(
     sql: &str,
     values: [Value; N],
 ) -> Result<u64, StoreError> {
+    Ok(executed(db, operation, sql, values).await?.rows_affected())
+}
+
+async fn executed<const N: usize>(
+    db: &impl ConnectionTrait,
+    operation: &'static str,
+    sql: &str,
+    values: [Value; N],
+) -> Result<ExecResult, StoreError> {
     let done = db.execute_raw(statement(sql, values)).await;
-    Ok(done.map_err(|e| StoreError::database(BACKEND, operation, e))?.rows_affected())
+    done.map_err(|e| StoreError::database(BACKEND, operation, e))
 }
 
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! What operators ask of a cluster. Each is kept until somebody asks otherwise, whoever restarts.
 
-use sea_orm::Value;
+use sea_orm::{ExecResult, Value};
 
-use super::{MySqlWire, commit, execute};
+use super::{MySqlWire, commit, execute, executed};
 use crate::name::ClusterName;
 use crate::protocol::request::{Answer, Request};
 use crate::store::error::StoreError;
@@ -66,18 +66,20 @@ impl MySqlWire {
             Request::Command { artifact, verb, args, by, reason } => {
                 let [verb, args, by, reason] = [verb, args, by, reason].map(|text| text.as_str().into());
                 let values = [name(), artifact.as_str().into(), verb, args, by, reason];
-                self.raising("command", cluster, COMMAND, values).await
+                let inserted = self.raising("command", cluster, COMMAND, values).await?;
+                let id = if inserted.rows_affected() == 0 { 0 } else { inserted.last_insert_id() };
+                Ok(rows::commanded(id))
             }
             Request::Forget { artifact } => {
                 let values = || [name(), Value::from(artifact.as_str())];
                 if self.count("forget", DEPLOYERS, values()).await? != Answer::Matched(0) {
                     return Ok(Answer::Matched(0));
                 }
-                let forgotten = self.raising("forget", cluster, FORGET, values()).await?;
-                if forgotten != Answer::Matched(0) {
+                let forgotten = self.raising("forget", cluster, FORGET, values()).await?.rows_affected();
+                if forgotten > 0 {
                     execute(&self.db, "forget", FORGET_COMMANDS, values()).await?;
                 }
-                Ok(forgotten)
+                Ok(Answer::Matched(forgotten))
             }
             _ => Err(StoreError::corrupt("steer", "no operator asks for this")),
         }
@@ -91,13 +93,13 @@ impl MySqlWire {
         cluster: &ClusterName,
         sql: &str,
         values: [Value; N],
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<ExecResult, StoreError> {
         let txn = self.begin(operation).await?;
-        let matched = execute(&txn, operation, sql, values).await?;
-        if matched > 0 {
+        let done = executed(&txn, operation, sql, values).await?;
+        if done.rows_affected() > 0 {
             execute(&txn, operation, RAISE, [cluster.as_str().into()]).await?;
         }
         commit(txn, operation).await?;
-        Ok(Answer::Matched(matched))
+        Ok(done)
     }
 }

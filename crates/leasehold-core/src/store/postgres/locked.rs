@@ -35,6 +35,13 @@ pub(super) async fn uptime(db: &DatabaseConnection) -> Result<Option<Duration>, 
     row.map(|row| Ok(Duration::from_millis(get::<i64>(&row, "ms")?.unsigned_abs()))).transpose()
 }
 
+pub(super) async fn isolation(db: &DatabaseConnection) -> Result<Option<String>, StoreError> {
+    let level = statement("select current_setting('transaction_isolation') as level", []);
+    let row = db.query_one_raw(level).await;
+    let row = row.map_err(|e| StoreError::database(BACKEND, "read the isolation", e))?;
+    row.map(|row| get(&row, "level")).transpose()
+}
+
 pub(super) async fn locked(
     db: &DatabaseConnection,
     cluster: &ClusterName,

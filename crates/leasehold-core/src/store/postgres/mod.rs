@@ -66,6 +66,7 @@ impl Dialect for Postgres {
             "57014" | "53300" | "57P01" | "57P02" | "57P03" | "57P05" => ErrorKind::Unreachable,
             // Credentials, or no such database.
             "28000" | "28P01" | "3D000" => ErrorKind::Invalid,
+            "42501" => ErrorKind::Denied,
             _ if code.starts_with("08") => ErrorKind::Unreachable,
             _ => ErrorKind::Other,
         }
@@ -102,6 +103,15 @@ impl Dialect for Postgres {
 
     async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
         locked::uptime(db).await
+    }
+
+    async fn isolation(&self, db: &DatabaseConnection) -> Result<Option<String>, StoreError> {
+        locked::isolation(db).await
+    }
+
+    async fn lag(&self, _: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
+        // A standby takes no writes: it is refused before.
+        Ok(None)
     }
 
     async fn locked(

@@ -13,14 +13,14 @@ const DESIRE: &str = concat!(
     "with m as (select name from leasehold_artifact where cluster = $1 and name = $3 for update), \
      u as (update leasehold_artifact a set desired = $4, changed_at = now() from m where a.cluster = $1 and a.name = m.name \
      and a.desired <> $4 returning 1)",
-    raise_and_tell!("m")
+    raise_and_tell!("count(*) from m")
 );
 
 const PREFER: &str = concat!(
     "with m as (select name from leasehold_artifact where cluster = $1 and name = $3 for update), \
      u as (update leasehold_artifact a set preferred = $4, changed_at = now() from m where a.cluster = $1 and a.name = m.name \
      and a.preferred is distinct from $4 returning 1)",
-    raise_and_tell!("m")
+    raise_and_tell!("count(*) from m")
 );
 
 const EXCLUDE: &str = "with x as (insert into leasehold_exclusion (cluster, node_id, by_whom, reason) values ($1, $3, $5, $6) \
@@ -35,8 +35,8 @@ const READMIT: &str = concat!(
 
 const COMMAND: &str = concat!(
     "with u as (insert into leasehold_command (cluster, artifact, verb, args, by_whom, reason) \
-     select $1, name, $4, $5, $6, $7 from leasehold_artifact where cluster = $1 and name = $3 returning 1)",
-    raise_and_tell!("u")
+     select $1, name, $4, $5, $6, $7 from leasehold_artifact where cluster = $1 and name = $3 returning id)",
+    raise_and_tell!("coalesce(max(id), 0) from u")
 );
 
 const FORGET: &str = concat!(
@@ -44,7 +44,7 @@ const FORGET: &str = concat!(
      and not exists (select 1 from leasehold_node n join leasehold_deployment d on d.cluster = n.cluster and d.hash = n.deployment \
      where n.cluster = $1 and d.artifact = $3) returning 1), \
      m as (delete from leasehold_command where cluster = $1 and artifact = $3 and exists (select 1 from u) returning 1)",
-    raise_and_tell!("u")
+    raise_and_tell!("count(*) from u")
 );
 
 impl PostgresWire {
@@ -70,7 +70,8 @@ impl PostgresWire {
             Request::Command { artifact, verb, args, by, reason } => {
                 let [verb, args, by, reason] = [verb, args, by, reason].map(|text| text.as_str().into());
                 let values = [name, tell, artifact.as_str().into(), verb, args, by, reason];
-                self.matched("command", COMMAND, values).await
+                let rows = self.all("command", COMMAND, values).await?;
+                Ok(rows::commanded(rows::matched(rows.first())?))
             }
             Request::Forget { artifact } => {
                 self.matched("forget", FORGET, [name, tell, artifact.as_str().into()]).await

@@ -16,13 +16,13 @@ macro_rules! count_and_tell {
     };
 }
 
-/// Raises the revision if `u` has rows, counts those of `$counted` and wakes the cluster.
+/// Raises the revision if `u` has rows, brings `$what` as `matched` and wakes the cluster.
 macro_rules! raise_and_tell {
-    ($counted:literal) => {
+    ($what:literal) => {
         concat!(
             ", r as (update leasehold_cluster set revision = revision + 1 where name = $1 and (select count(*) from u) > 0 \
-             returning 1) select (select count(*) from ",
-            $counted,
+             returning 1) select (select ",
+            $what,
             ") as matched, case when (select count(*) from r) > 0 then pg_notify($2, '')::text end as told"
         )
     };
@@ -48,7 +48,7 @@ pub(super) const GRANT: &str = concat!(
      and exists (select 1 from c) order by l.artifact for update of l skip locked), \
      u as (update leasehold_lease l set holder = p.g, token = greatest(l.token, $5::bigint << 20) + 1 from p \
      where l.cluster = $1 and l.artifact = p.artifact returning 1)",
-    raise_and_tell!("u")
+    raise_and_tell!("count(*) from u")
 );
 
 /// While another incarnation answers, leases are freed instead, and freeing raises no token.
@@ -63,7 +63,7 @@ const HAND_OVER: &str = concat!(
      u as (update leasehold_lease l set holder = p.g, \
      token = case when p.g is null then l.token else greatest(l.token, $5::bigint << 20) + 1 end from p \
      where l.cluster = $1 and l.artifact = p.artifact returning 1)",
-    raise_and_tell!("u")
+    raise_and_tell!("count(*) from u")
 );
 
 const RERUN: &str = concat!(
@@ -75,7 +75,7 @@ const RERUN: &str = concat!(
      and l.token = w.t and exists (select 1 from c) order by l.artifact for update of l skip locked), \
      u as (update leasehold_lease l set token = greatest(l.token, $5::bigint << 20) + 1 from p \
      where l.cluster = $1 and l.artifact = p.artifact returning 1)",
-    raise_and_tell!("u")
+    raise_and_tell!("count(*) from u")
 );
 
 const TARGET: &str = concat!(
@@ -84,7 +84,7 @@ const TARGET: &str = concat!(
      order by a.name for update of a), \
      u as (update leasehold_artifact a set target = m.g, changed_at = now() from m where a.cluster = $1 and a.name = m.name \
      and a.target is distinct from m.g returning 1)",
-    raise_and_tell!("m")
+    raise_and_tell!("count(*) from m")
 );
 
 const JOIN: &str = concat!(

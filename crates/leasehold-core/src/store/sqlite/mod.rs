@@ -15,8 +15,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sea_orm::sqlx::sqlite::SqliteConnectOptions;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, QueryResult, SqliteTransactionMode,
-    Statement, TransactionOptions, TransactionTrait, Value,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, ExecResult, QueryResult,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, Value,
 };
 
 use super::audit::AuditEvent;
@@ -91,6 +91,14 @@ impl Dialect for Sqlite {
 
     async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
         locked::uptime(db).await
+    }
+
+    async fn isolation(&self, _: &DatabaseConnection) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    async fn lag(&self, _: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
+        Ok(None)
     }
 
     async fn locked(
@@ -182,8 +190,17 @@ async fn execute<const N: usize>(
     sql: &str,
     values: [Value; N],
 ) -> Result<u64, StoreError> {
+    Ok(executed(db, operation, sql, values).await?.rows_affected())
+}
+
+async fn executed<const N: usize>(
+    db: &impl ConnectionTrait,
+    operation: &'static str,
+    sql: &str,
+    values: [Value; N],
+) -> Result<ExecResult, StoreError> {
     let done = db.execute_raw(statement(sql, values)).await;
-    Ok(done.map_err(|e| StoreError::database(BACKEND, operation, e))?.rows_affected())
+    done.map_err(|e| StoreError::database(BACKEND, operation, e))
 }
 
 async fn commit(txn: DatabaseTransaction, operation: &'static str) -> Result<(), StoreError> {

@@ -67,14 +67,16 @@ impl SqliteWire {
             Request::Command { artifact, verb, args, by, reason } => {
                 let [verb, args, by, reason] = [verb, args, by, reason].map(|text| text.as_str().into());
                 let values = [name(), artifact.as_str().into(), verb, args, by, reason];
-                self.raising("command", cluster, COMMAND, values).await
+                let inserted = self.raising("command", cluster, COMMAND, values).await?;
+                let id = if inserted.rows_affected() == 0 { 0 } else { inserted.last_insert_id() };
+                Ok(rows::commanded(id))
             }
             Request::Forget { artifact } => {
                 let values = || [name(), Value::from(artifact.as_str())];
-                let forgotten = self.raising("forget", cluster, FORGET, values()).await?;
+                let forgotten = self.raising("forget", cluster, FORGET, values()).await?.rows_affected();
                 // Of an artifact that is not there nobody reads commands: this may come a moment later, or never.
                 execute(&self.db, "forget", FORGET_COMMANDS, values()).await?;
-                Ok(forgotten)
+                Ok(Answer::Matched(forgotten))
             }
             _ => Err(StoreError::corrupt("steer", "no operator asks for this")),
         }

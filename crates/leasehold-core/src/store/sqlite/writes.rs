@@ -1,8 +1,8 @@
 //! Coordination writes. The incarnation is the file's, which this process examines: only what is adopted is in the rows.
 
-use sea_orm::{ConnectionTrait, Value};
+use sea_orm::{ConnectionTrait, ExecResult, Value};
 
-use super::{BACKEND, SqliteWire, commit, execute, statement};
+use super::{BACKEND, SqliteWire, commit, execute, executed, statement};
 use crate::name::ClusterName;
 use crate::protocol::ids::Incarnation;
 use crate::protocol::request::{Answer, NewNode, Request};
@@ -116,18 +116,21 @@ impl SqliteWire {
             Request::Grant { rows, incarnation, epoch, term } => {
                 let rows = json::grants(rows).into();
                 let values = [name(), rows, (*incarnation.0).into(), (*epoch).into(), (*term).into()];
-                self.raising("grant", cluster, GRANT, values).await
+                let done = self.raising("grant", cluster, GRANT, values).await?;
+                Ok(Answer::Matched(done.rows_affected()))
             }
             Request::HandOver { session, rows, incarnation, epoch } => {
                 let rows = json::handovers(rows).into();
                 let (inc, live) = (Value::from(&*incarnation.0), is_live(incarnation).into());
                 let values = [name(), rows, inc, (*epoch).into(), session.0.into(), live];
-                self.raising("hand over", cluster, HAND_OVER, values).await
+                let done = self.raising("hand over", cluster, HAND_OVER, values).await?;
+                Ok(Answer::Matched(done.rows_affected()))
             }
             Request::Rerun { session, rows, incarnation, epoch } => {
                 let rows = json::reruns(rows).into();
                 let values = [name(), rows, (*incarnation.0).into(), (*epoch).into(), session.0.into()];
-                self.raising("rerun", cluster, RERUN, values).await
+                let done = self.raising("rerun", cluster, RERUN, values).await?;
+                Ok(Answer::Matched(done.rows_affected()))
             }
             Request::Target { rows } => {
                 let values = || [name(), json::targets(rows).into()];
@@ -186,14 +189,14 @@ impl SqliteWire {
         cluster: &ClusterName,
         sql: &str,
         values: [Value; N],
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<ExecResult, StoreError> {
         let txn = self.begin(operation).await?;
-        let matched = execute(&txn, operation, sql, values).await?;
-        if matched > 0 {
+        let done = executed(&txn, operation, sql, values).await?;
+        if done.rows_affected() > 0 {
             execute(&txn, operation, RAISE, [cluster.as_str().into()]).await?;
         }
         commit(txn, operation).await?;
-        Ok(Answer::Matched(matched))
+        Ok(done)
     }
 
     /// A write that raises the revision if it changed anything, and tells what it matched, changed or not.
