@@ -107,6 +107,8 @@ impl Hold {
         let watching = tokio::spawn(self.clone().watch(lease.clone()));
         let done = self.work(&lease).await;
         watching.abort();
+        // Only then has it said when it ended: the next holder may begin as soon as this returns.
+        let _ = watching.await;
         done
     }
 
