@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::record::{Record, Told};
 
+mod messages;
+
+pub(crate) use messages::undelivered;
+
 /// A promise that was broken, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
@@ -18,9 +22,11 @@ pub(crate) fn violations(records: &[Record]) -> Vec<Violation> {
     let mut found = overlaps(records);
     found.extend(stale_effects(records));
     found.extend(stale_outside(records));
+    found.extend(messages::stale(records));
     found.extend(going_back(records));
     found.extend(slots(records));
-    found.extend(messages(records));
+    found.extend(messages::order(records));
+    found.extend(messages::lost(records));
     found.sort_by_key(|violation| violation.at);
     found
 }
@@ -79,13 +85,21 @@ fn overlaps(records: &[Record]) -> Vec<Violation> {
     found
 }
 
-/// Once a transaction with a higher token has committed, no fenced one with a lower token does.
-fn stale_effects(records: &[Record]) -> Vec<Violation> {
+/// Something that was done under a token: not yet at `from`, and for sure at `until`.
+struct Done<'a> {
+    artifact: &'a str,
+    token: i64,
+    from: u64,
+    until: u64,
+    /// Who, and what.
+    words: String,
+}
+
+/// What was done under a lower token after something under a higher one was done already.
+fn overtaken(promise: &'static str, all: &[Done<'_>]) -> Vec<Violation> {
     let mut newest: BTreeMap<&str, Vec<(u64, i64)>> = BTreeMap::new();
-    for Record { told, .. } in records {
-        if let Told::Effect { artifact, token, until, .. } = told {
-            newest.entry(artifact).or_default().push((*until, *token));
-        }
+    for done in all {
+        newest.entry(done.artifact).or_default().push((done.until, done.token));
     }
     for known in newest.values_mut() {
         known.sort_unstable();
@@ -96,32 +110,40 @@ fn stale_effects(records: &[Record]) -> Vec<Violation> {
         });
     }
     let mut found = Vec::new();
-    for Record { by, told, .. } in records {
-        // Between those two moments it committed: after the first one for sure.
-        let Told::Effect { artifact, token, value, from, until } = told else { continue };
-        let known = &newest[artifact.as_str()];
+    for Done { artifact, token, from, until, words } in all {
+        let known = &newest[artifact];
         let before = known.partition_point(|(done, _)| done < from);
-        if let Some((done, newer)) =
-            before.checked_sub(1).map(|at| known[at]).filter(|(_, newer)| newer > token)
-        {
-            found.push(Violation {
-                promise: "no effect of an older token",
-                what: format!(
-                    "{artifact}: {by} committed {value} with token {token} between {from} and {until}, after one with token {newer} was done at {done}"
-                ),
-                at: *until,
-            });
+        let last = before.checked_sub(1).map(|at| known[at]);
+        if let Some((done, newer)) = last.filter(|(_, newer)| newer > token) {
+            let what = format!(
+                "{artifact}: {words} with token {token} between {from} and {until}, after token {newer} at {done}"
+            );
+            found.push(Violation { promise, what, at: *until });
         }
     }
     found
 }
 
-/// A store that looks at tokens takes none that is lower than one it has seen.
+/// Once a transaction with a higher token has committed, no fenced one with a lower token does.
+fn stale_effects(records: &[Record]) -> Vec<Violation> {
+    let effects = records.iter().filter_map(|Record { by, told, .. }| {
+        let Told::Effect { artifact, token, value, from, until } = told else { return None };
+        let words = format!("{by} committed {value}");
+        Some(Done { artifact, token: *token, from: *from, until: *until, words })
+    });
+    overtaken("no effect of an older token", &effects.collect::<Vec<_>>())
+}
+
+/// A store, and an endpoint, that look at tokens take none that is lower than one they have seen.
 fn stale_outside(records: &[Record]) -> Vec<Violation> {
     let mut highest: BTreeMap<&str, i64> = BTreeMap::new();
     let mut found = Vec::new();
     for Record { got, by, told } in records {
-        let Told::Outside { artifact, token, accepted: true } = told else { continue };
+        let (Told::Outside { artifact, token, accepted: true }
+        | Told::Delivered { artifact, token, accepted: true, .. }) = told
+        else {
+            continue;
+        };
         let known = highest.entry(artifact).or_insert(*token);
         if token < known {
             let what = format!("{artifact}: {by} with token {token}, after {known}");
@@ -181,32 +203,6 @@ fn slots(records: &[Record]) -> Vec<Violation> {
     for pair in slots.windows(2).filter(|pair| pair[1] - pair[0] > period && !replaced) {
         let what = format!("after slot {} came {}", pair[0], pair[1]);
         found.push(Violation { promise: "no slot is left out", what, at: u64::MAX });
-    }
-    found
-}
-
-/// Every message that was committed is delivered at least once, those of a key for the first time in their order.
-fn messages(records: &[Record]) -> Vec<Violation> {
-    let mut found = Vec::new();
-    let mut last: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut delivered = BTreeSet::new();
-    for Record { got, told, .. } in records {
-        let Told::Delivered { key, number, .. } = told else { continue };
-        if !delivered.insert((key.as_str(), *number)) {
-            continue;
-        }
-        if let Some(before) = last.insert(key, *number).filter(|before| before > number) {
-            let what = format!("key {key}: {number} for the first time, after {before}");
-            found.push(Violation { promise: "order of a key", what, at: *got });
-        }
-    }
-    let replaced = replaced_at(records).unwrap_or(0);
-    for Record { told, .. } in records {
-        let Told::Appended { key, number, at } = told else { continue };
-        if *at > replaced && !delivered.contains(&(key.as_str(), *number)) {
-            let what = format!("key {key}: {number}, committed at {at}, was never delivered");
-            found.push(Violation { promise: "no message is lost", what, at: *at });
-        }
     }
     found
 }

@@ -12,6 +12,7 @@ mod check;
 mod clock;
 mod cluster;
 mod database;
+mod deliver;
 mod mutation;
 mod node;
 mod plan;

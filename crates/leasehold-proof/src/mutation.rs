@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::check::Violation;
 use crate::clock::Pace;
 use crate::database::{Database, Own, Where};
-use crate::node::{Broken, HOLDS};
+use crate::node::{Broken, HOLDS, PUSH};
 use crate::plan::{Act, Plan};
 use crate::round::{self, Setting};
 
@@ -87,7 +87,7 @@ fn mutations() -> Vec<Mutation> {
             || Setting { pace: Pace::PerMille(100), ..plain() },
         ),
         made("release-before-drain", Broken::ReleasesEarly, moves, plain),
-        made("acknowledge-before-handle", Broken::AcknowledgesFirst, kills, plain),
+        made("acknowledge-before-handle", acknowledges_first(PUSH), kills, plain),
         Mutation {
             name: "epoch-not-raised-after-a-rollback",
             broken: text(
@@ -106,6 +106,10 @@ fn mutations() -> Vec<Mutation> {
             own: true,
         },
     ]
+}
+
+fn acknowledges_first(artifact: &str) -> Broken {
+    Broken::AcknowledgesFirst { artifact: artifact.to_owned() }
 }
 
 fn freezes(random: &mut Rng, ttl: u64) -> Plan {

@@ -12,11 +12,16 @@ use sea_orm::ConnectOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Pace;
+use crate::deliver::Deliver;
 use crate::record::Told;
 use crate::work::{self, Voice};
 
 /// The cluster's name.
 pub(crate) const CLUSTER: &str = "proof";
+/// The processor, which delivers what is in the message store.
+pub(crate) const PUSH: &str = "push";
+/// So many of its messages are delivered at once.
+pub(crate) const AT_ONCE: usize = 4;
 /// The message store.
 pub(crate) const STORE: &str = "parcels";
 /// So many artifacts only hold their leases and write effects.
@@ -37,8 +42,8 @@ pub(crate) enum Broken {
     AdoptionWaitsMaxTtl,
     /// The keeper gives a revoked lease away before the run has ended.
     ReleasesEarly,
-    /// What is delivered was acknowledged before.
-    AcknowledgesFirst,
+    /// What this artifact delivers was acknowledged before.
+    AcknowledgesFirst { artifact: String },
 }
 
 /// What a replica is told by whoever starts it.
@@ -102,7 +107,7 @@ fn builder(options: &Options, voice: &Voice, db: &sea_orm::DatabaseConnection) -
     node = match &options.broken {
         Some(Broken::AdoptionWaitsMaxTtl) => node.rules(Rules::without(Rule::AdoptionWaitsMaxTtl)),
         Some(Broken::ReleasesEarly) => node.rules(Rules::releasing_before_drain()),
-        Some(Broken::Text { .. } | Broken::AcknowledgesFirst) | None => node,
+        Some(Broken::Text { .. } | Broken::AcknowledgesFirst { .. }) | None => node,
     };
     let extra = usize::from(options.newer);
     for number in 0..HOLDS + extra {
@@ -122,9 +127,8 @@ fn builder(options: &Options, voice: &Voice, db: &sea_orm::DatabaseConnection) -
         });
     node = node.artifact(task);
     let store = SqlStore::new(db, STORE)?;
-    let first = options.broken == Some(Broken::AcknowledgesFirst);
-    let processor = Processor::new("push", store, work::forward(&options.recorder, first)?)?
-        .order(Order::PerKey(4))
+    let processor = Processor::new(PUSH, store, Deliver::new(options, voice, PUSH)?)?
+        .order(Order::PerKey(AT_ONCE))
         .attempts(1_000_000)
         .backoff(Duration::from_millis(50), Duration::from_millis(200))
         .breaker(Breaker { pause: Duration::from_millis(200), ..Breaker::default() })

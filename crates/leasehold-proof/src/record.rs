@@ -34,12 +34,16 @@ pub(crate) enum Told {
     Outside { artifact: String, token: i64, accepted: bool },
     /// A task fired.
     Fired { slot: i64, attempt: u32, token: i64 },
-    /// A message was committed to the store.
-    Appended { key: String, number: u64, at: u64 },
-    /// Seen: a message arrived at the endpoint.
-    Delivered { key: String, number: u64, token: i64 },
-    /// Somebody was hurt.
-    Fault { kind: String, node: Option<String> },
+    /// A message for an artifact was committed, or confirmed: not yet at `from`, and at `at` that was known.
+    Appended { artifact: String, key: String, number: u64, from: u64, at: u64 },
+    /// A handler of messages began after `from`, looked whether its lease was valid, and had looked at `until`.
+    Begun { artifact: String, token: i64, valid: bool, from: u64, until: u64 },
+    /// Seen: a message arrived at the endpoint, which looks at tokens and took it, or refused it.
+    Delivered { artifact: String, key: String, number: u64, token: i64, accepted: bool },
+    /// The queue of an artifact was deleted, with what was begun to be published before `until`.
+    Emptied { artifact: String, until: u64 },
+    /// Somebody was hurt: a replica, the way to what an artifact consumes, or all.
+    Fault { kind: String, node: Option<String>, artifact: Option<String> },
     /// The database is down, and its data is that of an older copy from now on.
     Replaced,
     /// Everything is well again; nobody is hurt from now on.
@@ -63,7 +67,7 @@ pub(crate) struct Outside {
     pub(crate) token: i64,
 }
 
-/// A message of the store, which is posted to `/deliver`.
+/// A message, which is posted to `/deliver/ARTIFACT`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Parcel {
     pub(crate) key: String,

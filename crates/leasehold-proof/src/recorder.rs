@@ -1,7 +1,7 @@
 //! The recorder: a process of its own with one clock. It knows nothing of leasehold.
 //!
-//! It is also what the cluster's effects reach: an endpoint for messages, and a store that refuses tokens lower than one it has
-//! seen.
+//! It is also what the cluster's effects reach: an endpoint for messages, and a store, which both refuse tokens lower than one
+//! they have seen.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use axum::extract::State;
+use axum::extract::{Path as OfUrl, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -36,7 +36,7 @@ pub(crate) async fn run(log: &Path) -> Result<()> {
     let routes = Router::new()
         .route("/tell", post(tell))
         .route("/outside", post(outside))
-        .route("/deliver", post(deliver))
+        .route("/deliver/{artifact}", post(deliver))
         .route("/mood", post(mood))
         .with_state(book);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -61,6 +61,14 @@ impl Book {
         }
         self.log.write_all(&lines).map_err(|_| StatusCode::INSUFFICIENT_STORAGE)
     }
+
+    /// Whether no higher token of the artifact was seen; it is seen from now on.
+    fn accepts(&mut self, artifact: &str, token: i64) -> bool {
+        let highest = self.tokens.entry(artifact.to_owned()).or_insert(token);
+        let accepted = token >= *highest;
+        *highest = token.max(*highest);
+        accepted
+    }
 }
 
 async fn tell(State(book): State<Shared>, Json(telling): Json<Telling>) -> Result<(), StatusCode> {
@@ -70,9 +78,7 @@ async fn tell(State(book): State<Shared>, Json(telling): Json<Telling>) -> Resul
 async fn outside(State(book): State<Shared>, Json(effect): Json<Outside>) -> Result<StatusCode, StatusCode> {
     let Outside { by, artifact, token } = effect;
     let mut book = lock(&book);
-    let highest = book.tokens.entry(artifact.clone()).or_insert(token);
-    let accepted = token >= *highest;
-    *highest = token.max(*highest);
+    let accepted = book.accepts(&artifact, token);
     book.write(&by, [Told::Outside { artifact, token, accepted }])?;
     Ok(if accepted { StatusCode::OK } else { StatusCode::CONFLICT })
 }
@@ -83,9 +89,10 @@ async fn mood(State(book): State<Shared>, Json(mood): Json<Mood>) {
 
 async fn deliver(
     State(book): State<Shared>,
+    OfUrl(artifact): OfUrl<String>,
     headers: HeaderMap,
-    Json(parcel): Json<Parcel>,
-) -> Result<(), StatusCode> {
+    Json(Parcel { key, number }): Json<Parcel>,
+) -> Result<StatusCode, StatusCode> {
     let mood = lock(&book).mood;
     match mood {
         Mood::Fails => return Err(StatusCode::SERVICE_UNAVAILABLE),
@@ -93,10 +100,15 @@ async fn deliver(
         Mood::Well | Mood::Hangs => {}
     }
     let token = headers.get("leasehold-token").and_then(|value| value.to_str().ok()?.parse().ok());
-    let told = Told::Delivered { key: parcel.key, number: parcel.number, token: token.unwrap_or_default() };
-    lock(&book).write("endpoint", [told])?;
+    let token = token.unwrap_or_default();
+    let accepted = {
+        let mut book = lock(&book);
+        let accepted = book.accepts(&artifact, token);
+        book.write("endpoint", [Told::Delivered { artifact, key, number, token, accepted }])?;
+        accepted
+    };
     if mood == Mood::Hangs {
         tokio::time::sleep(HANG).await;
     }
-    Ok(())
+    Ok(if accepted { StatusCode::OK } else { StatusCode::CONFLICT })
 }

@@ -1,6 +1,7 @@
 //! One round: a cluster is started, hurt, healed and judged.
 
-use std::collections::BTreeMap;
+mod recovery;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::check::{self, Violation};
 use crate::clock::Pace;
 use crate::cluster::{Cluster, name};
 use crate::database::Database;
-use crate::node::{Broken, HOLDS, STORE};
+use crate::node::{Broken, HOLDS, PUSH, STORE};
 use crate::plan::Plan;
 use crate::record::{Parcel, Record, Told, now_ms};
 
@@ -114,7 +115,7 @@ pub(crate) async fn run(database: &Database, setting: &Setting, plan: &Plan, see
         tokio::time::sleep(Duration::from_millis((began + step.at).saturating_sub(now_ms()))).await;
         if let Some(fault) = &step.fault {
             let node = fault.node.map(name);
-            cluster.tell(vec![Told::Fault { kind: fault.kind.clone(), node }]).await?;
+            cluster.tell(vec![Told::Fault { kind: fault.kind.clone(), node, artifact: None }]).await?;
         }
         cluster.act(&step.act).await.with_context(|| format!("{:?}", step.act))?;
     }
@@ -141,6 +142,7 @@ pub(crate) async fn run(database: &Database, setting: &Setting, plan: &Plan, see
             format!("{left} messages were still in the store {DRAIN:?} after the last one was appended");
         violations.push(Violation { promise: UNDELIVERED, what, at: now_ms() });
     }
+    until_delivered(&cluster, DRAIN).await?;
     violations.extend(leaked(&cluster).await);
     for what in cluster.fallen() {
         violations.push(Violation { promise: "no replica ends by itself", what, at: now_ms() });
@@ -150,7 +152,7 @@ pub(crate) async fn run(database: &Database, setting: &Setting, plan: &Plan, see
     violations.extend(check::violations(&records));
     Ok(Outcome {
         violations,
-        recoveries: recoveries(&records),
+        recoveries: recovery::all(&records),
         healed_ms,
         operations: records.iter().filter(|record| is_operation(&record.told)).count(),
         mutated: mutated(&records),
@@ -205,6 +207,7 @@ async fn append(db: DatabaseConnection, store: SqlStore, stop: Arc<AtomicBool>) 
             break;
         }
         let parcel = Parcel { key: format!("k{}", n % KEYS), number: n };
+        let from = now_ms();
         let done = async {
             let txn = db.begin().await.ok()?;
             let message = Outgoing::json(&parcel).ok()?.key(&parcel.key);
@@ -212,7 +215,8 @@ async fn append(db: DatabaseConnection, store: SqlStore, stop: Arc<AtomicBool>) 
             txn.commit().await.ok()
         };
         if done.await.is_some() {
-            appended.push(Told::Appended { key: parcel.key, number: parcel.number, at: now_ms() });
+            let Parcel { key, number } = parcel;
+            appended.push(Told::Appended { artifact: PUSH.to_owned(), key, number, from, at: now_ms() });
         }
         tokio::time::sleep(APPEND_EVERY).await;
     }
@@ -231,6 +235,15 @@ async fn left(store: &SqlStore, patience: Duration) -> Option<u64> {
     }
 }
 
+/// Waits until the endpoint has what it is owed. What it lacks then is judged with the rest.
+async fn until_delivered(cluster: &Cluster<'_>, patience: Duration) -> Result<()> {
+    let end = now_ms() + u64::try_from(patience.as_millis())?;
+    while !check::undelivered(&cluster.records()?).is_empty() && now_ms() < end {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
 /// Connections that an outage has left behind: those that lead nowhere are let go within moments.
 async fn leaked(cluster: &Cluster<'_>) -> Vec<Violation> {
     let end = now_ms() + 10_000;
@@ -246,30 +259,6 @@ async fn leaked(cluster: &Cluster<'_>) -> Vec<Violation> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-/// For each fault how long it took until somebody else held what the hurt node had held.
-fn recoveries(records: &[Record]) -> Vec<(String, Option<u64>)> {
-    let faults = records.iter().filter_map(|record| match &record.told {
-        Told::Fault { kind, node } => Some((record.got, kind, node)),
-        _ => None,
-    });
-    let of = |(at, kind, node): (u64, &String, &Option<String>)| {
-        let mut held: BTreeMap<&str, i64> = BTreeMap::new();
-        let mut next: BTreeMap<&str, u64> = BTreeMap::new();
-        for Record { by, told, .. } in records {
-            let Told::Valid { artifact, token, at: seen, until } = told else { continue };
-            let is_hurt = node.as_ref().is_none_or(|node| node == by);
-            if *seen <= at && *until > at && is_hurt {
-                held.insert(artifact, *token);
-            } else if *seen > at && held.get(artifact.as_str()).is_some_and(|before| before < token) {
-                let first = next.entry(artifact).or_insert(*seen);
-                *first = (*first).min(*seen);
-            }
-        }
-        (kind.clone(), next.into_values().max().map(|seen| seen - at))
-    };
-    faults.map(of).collect()
 }
 
 impl Outcome {

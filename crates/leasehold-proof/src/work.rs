@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use leasehold::handler::HandlerError;
 use leasehold::prelude::*;
 use leasehold_core::artifact::ArtifactError;
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
@@ -20,8 +18,6 @@ const TICK: Duration = Duration::from_millis(20);
 const WORK_MS: u64 = 40;
 /// One effect of so many holds its transaction open for long, and one of so many fills the pool.
 const ROUGH: u64 = 40;
-/// The endpoint may take so long for an answer.
-const ANSWER: Duration = Duration::from_secs(1);
 
 /// The table that effects are written to.
 pub(crate) const EFFECTS: &str = "proof_effect";
@@ -62,7 +58,7 @@ impl Voice {
         voice
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.recorder)
     }
 
@@ -72,7 +68,8 @@ impl Voice {
         self.client.post(self.url("tell")).json(&telling).send().await?.error_for_status().map(drop)
     }
 
-    fn say(&self, told: Told) {
+    /// Tells it beside.
+    pub(crate) fn say(&self, told: Told) {
         // It ends with the process.
         let _ = self.beside.send(told);
     }
@@ -235,32 +232,5 @@ fn fill_the_pool(lease: &Lease, time: Duration) {
                 let _ = txn.rollback().await;
             }
         });
-    }
-}
-
-/// What brings messages to the endpoint.
-pub(crate) fn forward(recorder: &str, acknowledges_first: bool) -> anyhow::Result<impl Handler + use<>> {
-    let url = format!("http://{recorder}/deliver");
-    let forward = leasehold::processor::Forward::post(url)?.timeouts(ANSWER, ANSWER, ANSWER)?;
-    Ok(Deliver { forward: Arc::new(forward), acknowledges_first })
-}
-
-struct Deliver {
-    forward: Arc<leasehold::processor::Forward>,
-    acknowledges_first: bool,
-}
-
-#[async_trait]
-impl Handler for Deliver {
-    async fn handle(&self, message: Message, lease: Lease) -> Result<(), HandlerError> {
-        if !self.acknowledges_first {
-            return self.forward.handle(message, lease).await;
-        }
-        let forward = Arc::clone(&self.forward);
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(WORK_MS)).await;
-            forward.handle(message, lease).await
-        });
-        Ok(())
     }
 }
