@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::brokers::Brokers;
 use crate::database::Database;
 use crate::node::{CLUSTER, Options};
 use crate::plan::Act;
@@ -30,6 +31,7 @@ pub(crate) fn name(node: usize) -> String {
 
 pub(crate) struct Cluster<'a> {
     database: &'a Database,
+    brokers: &'a Brokers,
     setting: &'a Setting,
     seed: u64,
     children: BTreeMap<usize, Child>,
@@ -45,7 +47,12 @@ pub(crate) struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     /// The recorder, and a proxy for each replica; no replica yet.
-    pub(crate) async fn new(database: &'a Database, setting: &'a Setting, seed: u64) -> Result<Self> {
+    pub(crate) async fn new(
+        database: &'a Database,
+        brokers: &'a Brokers,
+        setting: &'a Setting,
+        seed: u64,
+    ) -> Result<Self> {
         let folder = TempDir::new()?;
         let log = folder.path().join("log");
         let mut child = Command::new(std::env::current_exe()?)
@@ -67,6 +74,7 @@ impl<'a> Cluster<'a> {
         connect.max_connections(3).sqlx_logging(false);
         Ok(Self {
             database,
+            brokers,
             setting,
             seed,
             children: BTreeMap::new(),
@@ -114,6 +122,7 @@ impl<'a> Cluster<'a> {
             newer,
             rough_ms: setting.rough_ms,
             seed: self.seed.wrapping_add(node as u64),
+            consume: self.brokers.consume(node),
             broken: setting.broken.clone(),
         };
         let child = Command::new(std::env::current_exe()?)
@@ -150,6 +159,10 @@ impl<'a> Cluster<'a> {
             Act::Endpoint(mood) => self.endpoint(*mood).await?,
             Act::Move(hold, to) => self.move_hold(*hold, *to).await,
             Act::Copy | Act::Crash | Act::Up => self.server(act)?,
+            Act::Broker(artifact, hurt) => {
+                let told = self.brokers.hurt(artifact, hurt).await?;
+                self.tell(told.into_iter().collect()).await?;
+            }
             Act::RollBack => {
                 self.server(act)?;
                 self.tell(vec![Told::Replaced]).await?;
@@ -229,6 +242,7 @@ impl<'a> Cluster<'a> {
             proxy.set(Net::None);
             proxy.release();
         }
+        self.brokers.heal().await?;
         self.endpoint(Mood::Well).await?;
         for node in 0..self.setting.nodes {
             self.thaw(node);

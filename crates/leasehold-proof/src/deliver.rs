@@ -52,3 +52,10 @@ impl Handler for Deliver {
         Ok(())
     }
 }
+
+/// What has failed is tried again soon, and for ever.
+#[cfg(feature = "rabbitmq")]
+pub(crate) fn retry() -> RetryPolicy {
+    let (backoff, max_backoff) = (Duration::from_millis(50), Duration::from_millis(200));
+    RetryPolicy { backoff, max_backoff, ..RetryPolicy::default() }
+}

@@ -5,9 +5,12 @@
 //! leasehold-proof run --database URL --seed 1 --rounds 5      exits 0 with "0 violations", or 1 with the first one,
 //!                                                             what led to it and the command that repeats it
 //! leasehold-proof mutations --database URL --seed 1           exits 0 only if each mechanism that is switched off is missed
+//!
+//! With --rabbitmq URL replicas consume from a broker as well, which is hurt likewise.
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people")]
 
+mod brokers;
 mod check;
 mod clock;
 mod cluster;
@@ -53,6 +56,8 @@ enum Command {
 struct Run {
     #[command(flatten)]
     database: database::Where,
+    #[command(flatten)]
+    brokers: brokers::Where,
     /// What the faults are drawn from. Drawn itself unless given, and told.
     #[arg(long)]
     seed: Option<u64>,
@@ -112,14 +117,16 @@ async fn main() -> ExitCode {
 /// Whether nothing was violated.
 async fn run_rounds(run: Run) -> Result<bool> {
     let seed = run.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let mut report = report::Report::new(&run.database, seed);
+    let mut report = report::Report::new(&run.database, &run.brokers, seed);
     for number in 0..run.rounds {
         let of_round = seed.wrapping_add(number);
         let setting =
             round::Setting { slack_ms: run.slack_ms, ..round::Setting::healthy(run.nodes, run.ttl_ms) };
         let database = database::Database::create(&run.database).await?;
+        let brokers = brokers::Brokers::create(&run.brokers, run.nodes).await?;
         let plan = plan::random(of_round, &setting, database.abilities());
-        let outcome = round::run(&database, &setting, &plan, of_round).await?;
+        let plan = plan.with_brokers(of_round, &setting, &brokers.kinds());
+        let outcome = round::run(&database, &brokers, &setting, &plan, of_round).await?;
         println!("round {} of {} (seed {of_round}): {}", number + 1, run.rounds, outcome.summary());
         let convicted = !outcome.violations.is_empty();
         report.add(&outcome);

@@ -6,6 +6,7 @@ use fastrand::Rng;
 use leasehold_testkit::proxy::Fault as Net;
 use std::time::Duration;
 
+use crate::brokers::Brokers;
 use crate::check::Violation;
 use crate::clock::Pace;
 use crate::database::{Database, Own, Where};
@@ -242,7 +243,9 @@ impl Mutation {
         let broken = Setting { broken: Some(self.broken.clone()), ..healthy.clone() };
         for seed in seed..seed + seeds {
             let plan = (self.plan)(&mut Rng::with_seed(seed), healthy.ttl_ms);
-            let outcome = round::run(&Database::create(place).await?, &broken, &plan, seed).await?;
+            let outcome =
+                round::run(&Database::create(place).await?, &Brokers::default(), &broken, &plan, seed)
+                    .await?;
             if let Broken::Text { what, .. } = &self.broken
                 && what != NO_TEXT
             {
@@ -257,7 +260,9 @@ impl Mutation {
             let Some(found) = outcome.violations.iter().find(safety) else { continue };
             println!("| {} | {}: {} | {seed} |", self.name, found.promise, found.what);
             let control = Setting { pace: Pace::True, ..healthy };
-            let outcome = round::run(&Database::create(place).await?, &control, &plan, seed).await?;
+            let outcome =
+                round::run(&Database::create(place).await?, &Brokers::default(), &control, &plan, seed)
+                    .await?;
             if let Some(found) = outcome.violations.first() {
                 outcome.explain(&plan);
                 anyhow::bail!("{}: with the mechanism, too: {}", self.name, found.promise);

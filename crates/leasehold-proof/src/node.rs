@@ -11,6 +11,7 @@ use leasehold_core::store::mutation;
 use sea_orm::ConnectOptions;
 use serde::{Deserialize, Serialize};
 
+use crate::brokers::Consume;
 use crate::clock::Pace;
 use crate::deliver::Deliver;
 use crate::record::Told;
@@ -60,6 +61,7 @@ pub(crate) struct Options {
     /// Holds fenced transactions open for so long now and then, and empties the node's pool.
     pub(crate) rough_ms: u64,
     pub(crate) seed: u64,
+    pub(crate) consume: Vec<Consume>,
     pub(crate) broken: Option<Broken>,
 }
 
@@ -133,5 +135,10 @@ fn builder(options: &Options, voice: &Voice, db: &sea_orm::DatabaseConnection) -
         .backoff(Duration::from_millis(50), Duration::from_millis(200))
         .breaker(Breaker { pause: Duration::from_millis(200), ..Breaker::default() })
         .poll(Duration::from_millis(50));
-    Ok(node.artifact(processor))
+    node = node.artifact(processor);
+    for consume in &options.consume {
+        let handler = Deliver::new(options, voice, consume.artifact())?;
+        node = consume.on(node, handler)?;
+    }
+    Ok(node)
 }

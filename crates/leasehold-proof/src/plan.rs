@@ -1,5 +1,9 @@
 //! What is done to a cluster, and when: drawn from a seed.
 
+mod brokers;
+
+pub(crate) use brokers::{Hurt, Kinds};
+
 use fastrand::Rng;
 use leasehold_testkit::proxy::Fault as Net;
 use std::fmt;
@@ -29,6 +33,8 @@ pub(crate) enum Act {
     Crash,
     RollBack,
     Up,
+    /// To what this artifact consumes.
+    Broker(&'static str, Hurt),
 }
 
 /// A fault for the report: what it is called, and whom it meets.
@@ -36,6 +42,8 @@ pub(crate) enum Act {
 pub(crate) struct Named {
     pub(crate) kind: String,
     pub(crate) node: Option<usize>,
+    /// The artifact whose broker it is about.
+    pub(crate) artifact: Option<&'static str>,
 }
 
 /// What is done at a moment after the beginning, in milliseconds; with a name where a fault begins.
@@ -64,7 +72,7 @@ impl Plan {
         act: Act,
     ) -> &mut Self {
         self.restarts |= act == Act::Crash;
-        let fault = Some(Named { kind: kind.into(), node });
+        let fault = Some(Named { kind: kind.into(), node, artifact: None });
         self.steps.push(Step { at, act, fault });
         self
     }

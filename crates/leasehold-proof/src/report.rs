@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::brokers;
 use crate::database::Where;
 use crate::round::Outcome;
 
@@ -10,6 +11,7 @@ use crate::round::Outcome;
 pub(crate) struct Report {
     database: String,
     option: String,
+    features: &'static str,
     seed: u64,
     rounds: usize,
     operations: usize,
@@ -19,10 +21,14 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(database: &Where, seed: u64) -> Self {
-        let (database, option) = database.words();
+    pub(crate) fn new(database: &Where, brokers: &brokers::Where, seed: u64) -> Self {
+        let (mut database, mut option) = database.words();
+        let (names, options) = brokers.words();
+        database += &names;
+        option += &options;
         let (rounds, operations, violations, healed, faults) = Default::default();
-        Self { database, option, seed, rounds, operations, violations, healed, faults }
+        let features = if brokers.rabbitmq.is_some() { " --features rabbitmq" } else { "" };
+        Self { database, option, features, seed, rounds, operations, violations, healed, faults }
     }
 
     pub(crate) fn add(&mut self, outcome: &Outcome) {
@@ -43,8 +49,8 @@ impl Report {
 
     /// What repeats one round.
     pub(crate) fn command(&self, seed: u64) -> String {
-        let option = &self.option;
-        format!("cargo run --release -p leasehold-proof -- run {option} --seed {seed} --rounds 1")
+        let Self { option, features, .. } = self;
+        format!("cargo run --release -p leasehold-proof{features} -- run {option} --seed {seed} --rounds 1")
     }
 
     /// Markdown.

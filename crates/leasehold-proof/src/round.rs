@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use leasehold::processor::{MessageStore, Outgoing, SqlStore};
 use sea_orm::{DatabaseConnection, TransactionTrait};
 
+use crate::brokers::Brokers;
 use crate::check::{self, Violation};
 use crate::clock::Pace;
 use crate::cluster::{Cluster, name};
@@ -29,10 +30,11 @@ const APPEND_EVERY: Duration = Duration::from_millis(15);
 const KEYS: u64 = 8;
 
 /// Promises about how long something takes.
-pub(crate) const LIVENESS: [&str; 3] = [LATE, LEAKED, UNDELIVERED];
+pub(crate) const LIVENESS: [&str; 4] = [LATE, LEAKED, UNDELIVERED, NOT_WHOLE];
 const LATE: &str = "failover in time";
 const LEAKED: &str = "no leaked connection";
 const UNDELIVERED: &str = "messages are delivered in time";
+const NOT_WHOLE: &str = "one consumer, and no leaked connection to a broker";
 
 /// What a cluster is like.
 #[derive(Clone, Debug)]
@@ -100,22 +102,44 @@ pub(crate) struct Outcome {
 }
 
 /// Hurts a cluster by plan, and judges it.
-pub(crate) async fn run(database: &Database, setting: &Setting, plan: &Plan, seed: u64) -> Result<Outcome> {
-    let mut cluster = Cluster::new(database, setting, seed).await?;
+pub(crate) async fn run(
+    database: &Database,
+    brokers: &Brokers,
+    setting: &Setting,
+    plan: &Plan,
+    seed: u64,
+) -> Result<Outcome> {
+    let outcome = hurt(database, brokers, setting, plan, seed).await;
+    brokers.end().await?;
+    outcome
+}
+
+async fn hurt(
+    database: &Database,
+    brokers: &Brokers,
+    setting: &Setting,
+    plan: &Plan,
+    seed: u64,
+) -> Result<Outcome> {
+    let mut cluster = Cluster::new(database, brokers, setting, seed).await?;
     for node in 0..setting.nodes {
         cluster.start(node, false)?;
     }
     until_all_held(&cluster, 0, START).await.context("the cluster has not begun to run")?;
+    let not_whole = brokers.whole().await;
+    anyhow::ensure!(not_whole.is_empty(), "nobody has begun to consume: {}", not_whole.join(", "));
     let stop = Arc::new(AtomicBool::new(false));
     let store = SqlStore::new(&cluster.db, STORE)?;
-    let appending = tokio::spawn(append(cluster.db.clone(), store.clone(), Arc::clone(&stop)));
+    let mut appending = brokers.publish(&stop);
+    appending.push(tokio::spawn(append(cluster.db.clone(), store.clone(), Arc::clone(&stop))));
 
     let began = now_ms();
     for step in &plan.steps {
         tokio::time::sleep(Duration::from_millis((began + step.at).saturating_sub(now_ms()))).await;
         if let Some(fault) = &step.fault {
             let node = fault.node.map(name);
-            cluster.tell(vec![Told::Fault { kind: fault.kind.clone(), node, artifact: None }]).await?;
+            let artifact = fault.artifact.map(str::to_owned);
+            cluster.tell(vec![Told::Fault { kind: fault.kind.clone(), node, artifact }]).await?;
         }
         cluster.act(&step.act).await.with_context(|| format!("{:?}", step.act))?;
     }
@@ -135,14 +159,17 @@ pub(crate) async fn run(database: &Database, setting: &Setting, plan: &Plan, see
         violations.push(Violation { promise: LATE, what, at: healed + bound });
     }
     stop.store(true, Ordering::Relaxed);
-    let appended = appending.await?;
-    cluster.tell(appended).await?;
+    for appended in appending {
+        cluster.tell(appended.await?).await?;
+    }
     if let Some(left) = left(&store, DRAIN).await {
         let what =
             format!("{left} messages were still in the store {DRAIN:?} after the last one was appended");
         violations.push(Violation { promise: UNDELIVERED, what, at: now_ms() });
     }
     until_delivered(&cluster, DRAIN).await?;
+    let not_whole = brokers.whole().await.into_iter();
+    violations.extend(not_whole.map(|what| Violation { promise: NOT_WHOLE, what, at: now_ms() }));
     violations.extend(leaked(&cluster).await);
     for what in cluster.fallen() {
         violations.push(Violation { promise: "no replica ends by itself", what, at: now_ms() });

@@ -1,4 +1,4 @@
-//! A short round with fixed seeds, on each database of this build; and three negative controls.
+//! A short round with fixed seeds, on each database and with each broker of this build; and three negative controls.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test suite")]
 
 use std::process::Command;
@@ -15,11 +15,21 @@ fn proof(arguments: &[&str]) {
 }
 
 fn rounds(database: &str, seed: &str, rounds: &str) {
-    // A machine that runs suites does other things as well: late is no failure here, never is.
-    proof(&["run", "--database", database, "--seed", seed, "--rounds", rounds, "--slack-ms", "20000"]);
+    rounds_with(database, seed, rounds, &[]);
 }
 
-#[cfg(any(feature = "test-postgres", feature = "test-mariadb", feature = "test-mysql"))]
+fn rounds_with(database: &str, seed: &str, rounds: &str, brokers: &[&str]) {
+    // A machine that runs suites does other things as well: late is no failure here, never is.
+    let run = ["run", "--database", database, "--seed", seed, "--rounds", rounds, "--slack-ms", "20000"];
+    proof(&[&run, brokers].concat());
+}
+
+#[cfg(any(
+    feature = "test-postgres",
+    feature = "test-mariadb",
+    feature = "test-mysql",
+    feature = "test-rabbitmq"
+))]
 fn server(variable: &str) -> String {
     std::env::var(variable)
         .unwrap_or_else(|_| panic!("{variable} must name a server; `scripts/test` starts one and sets it"))
@@ -46,6 +56,14 @@ fn mariadb() {
 #[test]
 fn mysql() {
     rounds(&server("LEASEHOLD_TEST_MYSQL"), "21", "2");
+}
+
+/// Faults of connections, a queue that is deleted, and connections that the broker closes. It is not restarted: others use it.
+#[cfg(feature = "test-rabbitmq")]
+#[test]
+fn rabbitmq() {
+    let (url, admin) = (server("LEASEHOLD_TEST_RABBITMQ"), server("LEASEHOLD_TEST_RABBITMQ_ADMIN"));
+    rounds_with("sqlite", "31", "1", &["--rabbitmq", &url, "--rabbitmq-admin", &admin]);
 }
 
 #[cfg(feature = "test-postgres")]

@@ -1,0 +1,212 @@
+//! Brokers that take part in a round: what is published to them, how they are hurt, and whether they are what they were.
+
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+#[cfg(feature = "rabbitmq")]
+use anyhow::Context;
+use anyhow::{Result, bail, ensure};
+use async_trait::async_trait;
+use clap::Args;
+use leasehold_core::node::NodeBuilder;
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+use crate::deliver::Deliver;
+use crate::plan::{Hurt, Kinds};
+use crate::record::{Parcel, Told, now_ms};
+
+/// The artifact that consumes a queue of RabbitMQ.
+pub(crate) const QUEUE: &str = "queue";
+
+/// Messages are published this often, to so many keys.
+const PUBLISH_EVERY: Duration = Duration::from_millis(15);
+const KEYS: u64 = 8;
+/// Who has lost its connection needs some seconds: the broker must notice, and so must the consumer.
+const WHOLE: Duration = Duration::from_secs(30);
+/// How often a broker is asked, which tells nobody by itself.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Brokers that are to take part.
+#[derive(Args, Clone, Debug, Default)]
+// That of databases has the same name.
+#[group(skip)]
+pub(crate) struct Where {
+    /// A RabbitMQ, by an AMQP URL: each replica consumes a queue, which only one may. Needs the feature `rabbitmq` of this program.
+    #[arg(long, value_name = "URL")]
+    pub(crate) rabbitmq: Option<String>,
+    /// Its management API, `http://user:password@host:port`: for a virtual host of each round's own, and to close connections.
+    #[arg(long, value_name = "URL", requires = "rabbitmq")]
+    pub(crate) rabbitmq_admin: Option<String>,
+    /// Its `rabbitmqctl`, to stop and start the broker: only for one that nobody else uses. `scripts/test -- COMMAND` tells
+    /// where one is that needs no arguments to find its server.
+    #[arg(long, value_name = "PROGRAM", requires = "rabbitmq")]
+    pub(crate) rabbitmq_ctl: Option<PathBuf>,
+}
+
+impl Where {
+    /// For people; and how they are asked for.
+    pub(crate) fn words(&self) -> (String, String) {
+        let (mut names, mut options) = (String::new(), String::new());
+        let all = [
+            (self.rabbitmq.is_some(), ", RabbitMQ", " --rabbitmq $RABBITMQ"),
+            (self.rabbitmq_admin.is_some(), "", " --rabbitmq-admin $RABBITMQ_ADMIN"),
+            (self.rabbitmq_ctl.is_some(), " (restarted)", " --rabbitmq-ctl $RABBITMQ_CTL"),
+        ];
+        for (_, name, option) in all.into_iter().filter(|(asked, ..)| *asked) {
+            names += name;
+            options += option;
+        }
+        (names, options)
+    }
+}
+
+/// What a replica consumes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Consume {
+    Queue { url: String, queue: String },
+}
+
+impl Consume {
+    pub(crate) fn artifact(&self) -> &'static str {
+        match self {
+            Self::Queue { .. } => QUEUE,
+        }
+    }
+
+    /// A node that consumes it.
+    pub(crate) fn on(&self, node: NodeBuilder, handler: Deliver) -> Result<NodeBuilder> {
+        match self {
+            #[cfg(feature = "rabbitmq")]
+            Self::Queue { url, queue } => Ok(node.artifact(rabbitmq::endpoint(url, queue, handler)?)),
+            #[allow(unreachable_patterns, reason = "not with all features")]
+            _ => {
+                let _ = (node, handler);
+                bail!("{} takes no part in this build", self.artifact())
+            }
+        }
+    }
+}
+
+/// What the rest of the proof knows of a broker.
+#[async_trait]
+trait Broker: Send + Sync {
+    fn artifact(&self) -> &'static str;
+    /// How the replica of this number reaches it.
+    fn consume(&self, node: usize) -> Consume;
+    fn kinds(&self) -> Kinds;
+    /// Hurts it, and tells what is worth telling.
+    async fn hurt(&self, hurt: &Hurt) -> Result<Option<Told>>;
+    /// Ends whatever hurts.
+    async fn heal(&self) -> Result<()>;
+    /// Publishes; whether the broker has it for sure.
+    async fn publish(&self, parcel: &Parcel) -> bool;
+    /// What is otherwise than with one healthy consumer that has nothing left to do.
+    async fn look(&self) -> Result<Option<String>>;
+    async fn end(&self) -> Result<()>;
+}
+
+/// The brokers of one round, each with a queue of its own.
+#[derive(Clone, Default)]
+pub(crate) struct Brokers(Vec<Arc<dyn Broker>>);
+
+impl Brokers {
+    #[allow(unused_variables, unused_mut, clippy::unused_async, reason = "without brokers in this build")]
+    pub(crate) async fn create(place: &Where, nodes: usize) -> Result<Self> {
+        let mut brokers: Vec<Arc<dyn Broker>> = Vec::new();
+        let missing = |feature| format!("this program was built without brokers: add --features {feature}");
+        ensure!(place.rabbitmq.is_none() || cfg!(feature = "rabbitmq"), missing("rabbitmq"));
+        #[cfg(feature = "rabbitmq")]
+        if let Some(url) = &place.rabbitmq {
+            let rabbit = rabbitmq::Rabbit::create(url, place, nodes);
+            brokers.push(Arc::new(rabbit.await.context("RabbitMQ")?));
+        }
+        Ok(Self(brokers))
+    }
+
+    pub(crate) fn consume(&self, node: usize) -> Vec<Consume> {
+        self.0.iter().map(|broker| broker.consume(node)).collect()
+    }
+
+    /// How each can be hurt.
+    pub(crate) fn kinds(&self) -> Vec<(&'static str, Kinds)> {
+        self.0.iter().map(|broker| (broker.artifact(), broker.kinds())).collect()
+    }
+
+    pub(crate) async fn hurt(&self, artifact: &str, hurt: &Hurt) -> Result<Option<Told>> {
+        match self.0.iter().find(|broker| broker.artifact() == artifact) {
+            Some(broker) => broker.hurt(hurt).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn heal(&self) -> Result<()> {
+        for broker in &self.0 {
+            broker.heal().await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes to each until it is told to stop; what was confirmed.
+    pub(crate) fn publish(&self, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<Told>>> {
+        let publish = |broker: &Arc<dyn Broker>| tokio::spawn(publish(Arc::clone(broker), Arc::clone(stop)));
+        self.0.iter().map(publish).collect()
+    }
+
+    /// Waits until each is what it was; what is not.
+    pub(crate) async fn whole(&self) -> Vec<String> {
+        let end = now_ms() + u64::try_from(WHOLE.as_millis()).unwrap_or(u64::MAX);
+        let mut wrong = Vec::new();
+        for broker in &self.0 {
+            loop {
+                let told = broker.look().await;
+                let Some(told) = told.unwrap_or_else(|error| Some(format!("{error:#}"))) else { break };
+                if now_ms() > end {
+                    wrong.push(format!("{}: {told}, {WHOLE:?} after everybody was well", broker.artifact()));
+                    break;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        wrong
+    }
+
+    pub(crate) async fn end(&self) -> Result<()> {
+        for broker in &self.0 {
+            broker.end().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn publish(broker: Arc<dyn Broker>, stop: Arc<AtomicBool>) -> Vec<Told> {
+    let mut confirmed = Vec::new();
+    for number in 0_u64.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let parcel = Parcel { key: format!("k{}", number % KEYS), number };
+        let from = now_ms();
+        if broker.publish(&parcel).await {
+            let (artifact, key) = (broker.artifact().to_owned(), parcel.key);
+            confirmed.push(Told::Appended { artifact, key, number, from, at: now_ms() });
+        }
+        tokio::time::sleep(PUBLISH_EVERY).await;
+    }
+    confirmed
+}
+
+/// What tells the queues of rounds apart.
+#[cfg(feature = "rabbitmq")]
+fn own_name() -> String {
+    use std::sync::atomic::AtomicU64;
+    static CREATED: AtomicU64 = AtomicU64::new(0);
+    let count = CREATED.fetch_add(1, Ordering::Relaxed);
+    format!("proof-{:x}-{:x}-{count}", std::process::id(), now_ms())
+}
