@@ -1,14 +1,17 @@
 //! Brokers that take part in a round: what is published to them, how they are hurt, and whether they are what they were.
 
+#[cfg(feature = "kafka")]
+mod kafka;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-#[cfg(feature = "rabbitmq")]
+#[cfg(any(feature = "rabbitmq", feature = "kafka"))]
 use anyhow::Context;
 use anyhow::{Result, bail, ensure};
 use async_trait::async_trait;
@@ -23,6 +26,8 @@ use crate::record::{Parcel, Told, now_ms};
 
 /// The artifact that consumes a queue of RabbitMQ.
 pub(crate) const QUEUE: &str = "queue";
+/// The artifact that consumes a topic of Kafka.
+pub(crate) const TOPIC: &str = "topic";
 
 /// Messages are published this often, to so many keys.
 const PUBLISH_EVERY: Duration = Duration::from_millis(15);
@@ -47,6 +52,15 @@ pub(crate) struct Where {
     /// where one is that needs no arguments to find its server.
     #[arg(long, value_name = "PROGRAM", requires = "rabbitmq")]
     pub(crate) rabbitmq_ctl: Option<PathBuf>,
+    /// A Kafka, as host:port: each replica consumes a topic, which only one may. Needs the feature `kafka` of this program.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) kafka: Option<String>,
+    /// A listener of that Kafka whose clients are told to connect to the next address: to hurt their connections.
+    #[arg(long, value_name = "ADDRESS", requires_all = ["kafka", "kafka_proxy"])]
+    pub(crate) kafka_behind: Option<SocketAddr>,
+    /// Where this program is to listen for them.
+    #[arg(long, value_name = "ADDRESS", requires = "kafka_behind")]
+    pub(crate) kafka_proxy: Option<SocketAddr>,
 }
 
 impl Where {
@@ -57,6 +71,8 @@ impl Where {
             (self.rabbitmq.is_some(), ", RabbitMQ", " --rabbitmq $RABBITMQ"),
             (self.rabbitmq_admin.is_some(), "", " --rabbitmq-admin $RABBITMQ_ADMIN"),
             (self.rabbitmq_ctl.is_some(), " (restarted)", " --rabbitmq-ctl $RABBITMQ_CTL"),
+            (self.kafka.is_some(), ", Kafka", " --kafka $KAFKA"),
+            (self.kafka_behind.is_some(), "", " --kafka-behind $BEHIND --kafka-proxy $PROXY"),
         ];
         for (_, name, option) in all.into_iter().filter(|(asked, ..)| *asked) {
             names += name;
@@ -71,12 +87,14 @@ impl Where {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Consume {
     Queue { url: String, queue: String },
+    Topic { brokers: String, topic: String },
 }
 
 impl Consume {
     pub(crate) fn artifact(&self) -> &'static str {
         match self {
             Self::Queue { .. } => QUEUE,
+            Self::Topic { .. } => TOPIC,
         }
     }
 
@@ -85,6 +103,8 @@ impl Consume {
         match self {
             #[cfg(feature = "rabbitmq")]
             Self::Queue { url, queue } => Ok(node.artifact(rabbitmq::endpoint(url, queue, handler)?)),
+            #[cfg(feature = "kafka")]
+            Self::Topic { brokers, topic } => Ok(node.artifact(kafka::endpoint(brokers, topic, handler)?)),
             #[allow(unreachable_patterns, reason = "not with all features")]
             _ => {
                 let _ = (node, handler);
@@ -112,7 +132,7 @@ trait Broker: Send + Sync {
     async fn end(&self) -> Result<()>;
 }
 
-/// The brokers of one round, each with a queue of its own.
+/// The brokers of one round, each with a queue, or a topic, of its own.
 #[derive(Clone, Default)]
 pub(crate) struct Brokers(Vec<Arc<dyn Broker>>);
 
@@ -122,10 +142,15 @@ impl Brokers {
         let mut brokers: Vec<Arc<dyn Broker>> = Vec::new();
         let missing = |feature| format!("this program was built without brokers: add --features {feature}");
         ensure!(place.rabbitmq.is_none() || cfg!(feature = "rabbitmq"), missing("rabbitmq"));
+        ensure!(place.kafka.is_none() || cfg!(feature = "kafka"), missing("kafka"));
         #[cfg(feature = "rabbitmq")]
         if let Some(url) = &place.rabbitmq {
             let rabbit = rabbitmq::Rabbit::create(url, place, nodes);
             brokers.push(Arc::new(rabbit.await.context("RabbitMQ")?));
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(address) = &place.kafka {
+            brokers.push(Arc::new(kafka::Topic::create(address, place).await.context("Kafka")?));
         }
         Ok(Self(brokers))
     }
@@ -202,8 +227,8 @@ async fn publish(broker: Arc<dyn Broker>, stop: Arc<AtomicBool>) -> Vec<Told> {
     confirmed
 }
 
-/// What tells the queues of rounds apart.
-#[cfg(feature = "rabbitmq")]
+/// What tells the queues and topics of rounds apart.
+#[cfg(any(feature = "rabbitmq", feature = "kafka"))]
 fn own_name() -> String {
     use std::sync::atomic::AtomicU64;
     static CREATED: AtomicU64 = AtomicU64::new(0);

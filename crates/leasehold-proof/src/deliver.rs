@@ -54,7 +54,7 @@ impl Handler for Deliver {
 }
 
 /// What has failed is tried again soon, and for ever.
-#[cfg(feature = "rabbitmq")]
+#[cfg(any(feature = "rabbitmq", feature = "kafka"))]
 pub(crate) fn retry() -> RetryPolicy {
     let (backoff, max_backoff) = (Duration::from_millis(50), Duration::from_millis(200));
     RetryPolicy { backoff, max_backoff, ..RetryPolicy::default() }

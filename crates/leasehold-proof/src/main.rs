@@ -6,7 +6,7 @@
 //!                                                             what led to it and the command that repeats it
 //! leasehold-proof mutations --database URL --seed 1           exits 0 only if each mechanism that is switched off is missed
 //!
-//! With --rabbitmq URL replicas consume from a broker as well, which is hurt likewise.
+//! With --rabbitmq URL and --kafka HOST:PORT replicas consume from brokers as well, which are hurt likewise.
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to people")]
 

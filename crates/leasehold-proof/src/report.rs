@@ -27,7 +27,12 @@ impl Report {
         database += &names;
         option += &options;
         let (rounds, operations, violations, healed, faults) = Default::default();
-        let features = if brokers.rabbitmq.is_some() { " --features rabbitmq" } else { "" };
+        let features = match (brokers.rabbitmq.is_some(), brokers.kafka.is_some()) {
+            (true, true) => " --features rabbitmq,kafka",
+            (true, false) => " --features rabbitmq",
+            (false, true) => " --features kafka",
+            (false, false) => "",
+        };
         Self { database, option, features, seed, rounds, operations, violations, healed, faults }
     }
 

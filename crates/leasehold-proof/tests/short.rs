@@ -28,7 +28,8 @@ fn rounds_with(database: &str, seed: &str, rounds: &str, brokers: &[&str]) {
     feature = "test-postgres",
     feature = "test-mariadb",
     feature = "test-mysql",
-    feature = "test-rabbitmq"
+    feature = "test-rabbitmq",
+    feature = "test-kafka"
 ))]
 fn server(variable: &str) -> String {
     std::env::var(variable)
@@ -64,6 +65,20 @@ fn mysql() {
 fn rabbitmq() {
     let (url, admin) = (server("LEASEHOLD_TEST_RABBITMQ"), server("LEASEHOLD_TEST_RABBITMQ_ADMIN"));
     rounds_with("sqlite", "31", "1", &["--rabbitmq", &url, "--rabbitmq-admin", &admin]);
+}
+
+/// Its connections are hurt where the broker was started for that: the others of the cluster are in any case.
+#[cfg(feature = "test-kafka")]
+#[test]
+fn kafka() {
+    let kafka = server("LEASEHOLD_TEST_KAFKA");
+    let of = |variable| std::env::var(variable).ok();
+    let (behind, proxy) = (of("LEASEHOLD_TEST_KAFKA_BEHIND"), of("LEASEHOLD_TEST_KAFKA_PROXY"));
+    let mut brokers = vec!["--kafka", &kafka];
+    if let (Some(behind), Some(proxy)) = (&behind, &proxy) {
+        brokers.extend(["--kafka-behind", behind, "--kafka-proxy", proxy]);
+    }
+    rounds_with("sqlite", "41", "1", &brokers);
 }
 
 #[cfg(feature = "test-postgres")]
