@@ -80,6 +80,18 @@ impl Where {
         }
         (names, options)
     }
+
+    /// Only this one of them.
+    pub(crate) fn only(&self, artifact: &str) -> Self {
+        let mut only = self.clone();
+        if artifact != QUEUE {
+            (only.rabbitmq, only.rabbitmq_admin, only.rabbitmq_ctl) = (None, None, None);
+        }
+        if artifact != TOPIC {
+            (only.kafka, only.kafka_behind, only.kafka_proxy) = (None, None, None);
+        }
+        only
+    }
 }
 
 /// What a replica consumes.
@@ -99,15 +111,15 @@ impl Consume {
     }
 
     /// A node that consumes it.
-    pub(crate) fn on(&self, node: NodeBuilder, handler: Deliver) -> Result<NodeBuilder> {
+    pub(crate) fn on(&self, node: NodeBuilder, handler: Deliver, fenced: bool) -> Result<NodeBuilder> {
         match self {
             #[cfg(feature = "rabbitmq")]
-            Self::Queue { url, queue } => Ok(node.artifact(rabbitmq::endpoint(url, queue, handler)?)),
+            Self::Queue { url, queue } => Ok(node.artifact(rabbitmq::endpoint(url, queue, handler, fenced)?)),
             #[cfg(feature = "kafka")]
             Self::Topic { brokers, topic } => Ok(node.artifact(kafka::endpoint(brokers, topic, handler)?)),
             #[allow(unreachable_patterns, reason = "not with all features")]
             _ => {
-                let _ = (node, handler);
+                let _ = (node, handler, fenced);
                 bail!("{} takes no part in this build", self.artifact())
             }
         }

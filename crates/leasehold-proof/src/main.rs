@@ -83,6 +83,8 @@ struct Run {
 struct Mutations {
     #[command(flatten)]
     database: database::Where,
+    #[command(flatten)]
+    brokers: brokers::Where,
     /// What the faults are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -99,7 +101,8 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run_rounds(run).await,
         Command::Mutations(asked) => {
-            mutation::all(&asked.database, asked.seed, asked.seeds, &asked.only).await
+            let place = mutation::Place { database: asked.database, brokers: asked.brokers };
+            mutation::all(&place, asked.seed, asked.seeds, &asked.only).await
         }
         Command::Node { options } => node::run(&options).await.map(|()| true),
         Command::Recorder { log } => recorder::run(&log).await.map(|()| true),

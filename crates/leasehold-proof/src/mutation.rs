@@ -6,13 +6,13 @@ use fastrand::Rng;
 use leasehold_testkit::proxy::Fault as Net;
 use std::time::Duration;
 
-use crate::brokers::Brokers;
+use crate::brokers::{self, Brokers, QUEUE, TOPIC};
 use crate::check::Violation;
 use crate::clock::Pace;
 use crate::database::{Database, Own, Where};
 use crate::node::{Broken, HOLDS, PUSH};
 use crate::plan::{Act, Plan};
-use crate::round::{self, Setting};
+use crate::round::{self, Outcome, Setting};
 
 const TTL_MS: u64 = 1500;
 /// Of somebody whose trust outlasts that of the others.
@@ -27,6 +27,14 @@ struct Mutation {
     setting: fn() -> Setting,
     /// It takes a server that can be replaced.
     own: bool,
+    /// It takes the broker of this artifact.
+    broker: Option<&'static str>,
+}
+
+/// Where clusters meet, and what they consume from.
+pub(crate) struct Place {
+    pub(crate) database: Where,
+    pub(crate) brokers: brokers::Where,
 }
 
 fn text(what: &str, by: &str) -> Broken {
@@ -54,7 +62,8 @@ fn mutations() -> Vec<Mutation> {
     let none = "select $5::text from leasehold_lease where cluster = $1 and artifact = $2 and $3::bigint > 0 and $4::uuid is not null";
     let sub_select = "select $5::text from leasehold_cluster where name = $1 and exists (select 1 from leasehold_lease \
                       where cluster = $1 and artifact = $2 and token = $3 and holder = $4)";
-    let made = |name, broken, plan, setting| Mutation { name, broken, plan, setting, own: false };
+    let made =
+        |name, broken, plan, setting| Mutation { name, broken, plan, setting, own: false, broker: None };
     vec![
         made("fence-off", text(FENCE, none), freezes, plain),
         made("fence-by-sub-select", text(FENCE, sub_select), freezes, plain),
@@ -98,6 +107,7 @@ fn mutations() -> Vec<Mutation> {
             plan: rollback,
             setting: plain,
             own: true,
+            broker: None,
         },
         Mutation {
             name: "adoption-without-the-longest-ttl",
@@ -105,6 +115,19 @@ fn mutations() -> Vec<Mutation> {
             plan: cut_off_and_forgotten,
             setting: || Setting { long_ttl_ms: Some(LONG_TTL_MS), ..plain() },
             own: true,
+            broker: None,
+        },
+        Mutation {
+            broker: Some(QUEUE),
+            ..made("acknowledge-before-handle-of-a-queue", acknowledges_first(QUEUE), kills, plain)
+        },
+        Mutation {
+            broker: Some(QUEUE),
+            ..made("queue-without-a-fence", Broken::ConsumesUnfenced, freezes, plain)
+        },
+        Mutation {
+            broker: Some(TOPIC),
+            ..made("commit-before-handle-of-a-topic", acknowledges_first(TOPIC), kills, plain)
         },
     ]
 }
@@ -206,9 +229,10 @@ fn cut_off_and_forgotten(random: &mut Rng, ttl: u64) -> Plan {
 }
 
 /// Whether all were convicted, each within so many seeds.
-pub(crate) async fn all(place: &Where, seed: u64, seeds: u64, only: &[String]) -> Result<bool> {
-    let postgres = place.own == Some(Own::Postgres)
-        || place.database.as_ref().is_some_and(|url| url.starts_with("postgres"));
+pub(crate) async fn all(place: &Place, seed: u64, seeds: u64, only: &[String]) -> Result<bool> {
+    let Where { database, own } = &place.database;
+    let postgres =
+        *own == Some(Own::Postgres) || database.as_ref().is_some_and(|url| url.starts_with("postgres"));
     ensure!(postgres, "statements are broken in PostgreSQL's words: give a URL of one, or --own postgres");
     let known = mutations();
     for name in only {
@@ -218,8 +242,15 @@ pub(crate) async fn all(place: &Where, seed: u64, seeds: u64, only: &[String]) -
             known.iter().map(|mutation| mutation.name).collect::<Vec<_>>().join(", ")
         );
     }
-    let asked =
-        known.into_iter().filter(|mutation| only.is_empty() || only.iter().any(|name| name == mutation.name));
+    let is_asked = |mutation: &Mutation| only.is_empty() || only.iter().any(|name| name == mutation.name);
+    let (asked, without): (Vec<_>, Vec<_>) = known
+        .into_iter()
+        .filter(is_asked)
+        .partition(|mutation| mutation.broker.is_none_or(|of| place.has(of)));
+    for mutation in without {
+        ensure!(only.is_empty(), "{}: give --rabbitmq or --kafka, which it consumes from", mutation.name);
+        eprintln!("{} is left out: it takes a broker", mutation.name);
+    }
     println!("| mechanism switched off | convicted of | with seed |\n|---|---|---:|");
     let mut survivors = Vec::new();
     for mutation in asked {
@@ -235,17 +266,30 @@ pub(crate) async fn all(place: &Where, seed: u64, seeds: u64, only: &[String]) -
     Ok(survivors.is_empty())
 }
 
+impl Place {
+    fn has(&self, artifact: &str) -> bool {
+        match artifact {
+            QUEUE => self.brokers.rabbitmq.is_some(),
+            _ => self.brokers.kafka.is_some(),
+        }
+    }
+}
+
 impl Mutation {
-    async fn is_convicted(&self, place: &Where, seed: u64, seeds: u64) -> Result<bool> {
+    async fn round(&self, place: &Place, setting: &Setting, plan: &Plan, seed: u64) -> Result<Outcome> {
         let own = Where { database: None, own: Some(Own::Postgres) };
-        let place = if self.own { &own } else { place };
+        let database = Database::create(if self.own { &own } else { &place.database }).await?;
+        let brokers = place.brokers.only(self.broker.unwrap_or_default());
+        let brokers = Brokers::create(&brokers, setting.nodes).await?;
+        round::run(&database, &brokers, setting, plan, seed).await
+    }
+
+    async fn is_convicted(&self, place: &Place, seed: u64, seeds: u64) -> Result<bool> {
         let healthy = (self.setting)();
         let broken = Setting { broken: Some(self.broken.clone()), ..healthy.clone() };
         for seed in seed..seed + seeds {
             let plan = (self.plan)(&mut Rng::with_seed(seed), healthy.ttl_ms);
-            let outcome =
-                round::run(&Database::create(place).await?, &Brokers::default(), &broken, &plan, seed)
-                    .await?;
+            let outcome = self.round(place, &broken, &plan, seed).await?;
             if let Broken::Text { what, .. } = &self.broken
                 && what != NO_TEXT
             {
@@ -260,9 +304,7 @@ impl Mutation {
             let Some(found) = outcome.violations.iter().find(safety) else { continue };
             println!("| {} | {}: {} | {seed} |", self.name, found.promise, found.what);
             let control = Setting { pace: Pace::True, ..healthy };
-            let outcome =
-                round::run(&Database::create(place).await?, &Brokers::default(), &control, &plan, seed)
-                    .await?;
+            let outcome = self.round(place, &control, &plan, seed).await?;
             if let Some(found) = outcome.violations.first() {
                 outcome.explain(&plan);
                 anyhow::bail!("{}: with the mechanism, too: {}", self.name, found.promise);

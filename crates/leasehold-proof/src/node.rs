@@ -45,6 +45,8 @@ pub(crate) enum Broken {
     ReleasesEarly,
     /// What this artifact delivers was acknowledged before.
     AcknowledgesFirst { artifact: String },
+    /// No consumer waits at the broker for the one before it.
+    ConsumesUnfenced,
 }
 
 /// What a replica is told by whoever starts it.
@@ -109,7 +111,9 @@ fn builder(options: &Options, voice: &Voice, db: &sea_orm::DatabaseConnection) -
     node = match &options.broken {
         Some(Broken::AdoptionWaitsMaxTtl) => node.rules(Rules::without(Rule::AdoptionWaitsMaxTtl)),
         Some(Broken::ReleasesEarly) => node.rules(Rules::releasing_before_drain()),
-        Some(Broken::Text { .. } | Broken::AcknowledgesFirst { .. }) | None => node,
+        Some(Broken::Text { .. } | Broken::AcknowledgesFirst { .. } | Broken::ConsumesUnfenced) | None => {
+            node
+        }
     };
     let extra = usize::from(options.newer);
     for number in 0..HOLDS + extra {
@@ -136,9 +140,10 @@ fn builder(options: &Options, voice: &Voice, db: &sea_orm::DatabaseConnection) -
         .breaker(Breaker { pause: Duration::from_millis(200), ..Breaker::default() })
         .poll(Duration::from_millis(50));
     node = node.artifact(processor);
+    let fenced = options.broken != Some(Broken::ConsumesUnfenced);
     for consume in &options.consume {
         let handler = Deliver::new(options, voice, consume.artifact())?;
-        node = consume.on(node, handler)?;
+        node = consume.on(node, handler, fenced)?;
     }
     Ok(node)
 }

@@ -30,11 +30,11 @@ const KEY: &str = "key";
 /// So many messages come again when a connection is gone.
 const PREFETCH: u16 = 20;
 
-/// What a replica consumes the queue with.
-pub(super) fn endpoint(url: &str, queue: &str, handler: Deliver) -> Result<RabbitMqEndpoint> {
+/// What a replica consumes the queue with. Without the fence nobody waits at the broker for the consumer before it.
+pub(super) fn endpoint(url: &str, queue: &str, handler: Deliver, fenced: bool) -> Result<RabbitMqEndpoint> {
     let endpoint = RabbitMq::consume(QUEUE, url, queue)?
         .declare(QueueType::Quorum)
-        .fence(Fence::SingleActive)
+        .fence(if fenced { Fence::SingleActive } else { Fence::None })
         .prefetch(PREFETCH)
         .order(Order::PerKey(AT_ONCE))
         .key(Key::Header(KEY.to_owned()))
