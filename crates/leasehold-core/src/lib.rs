@@ -34,6 +34,8 @@ pub mod dead;
 pub mod dispatch;
 pub mod duration;
 pub mod error;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 pub mod handler;
 pub mod health;
 pub mod inbox;

@@ -55,6 +55,8 @@ impl Open {
                 return Err(error);
             }
             let committed = transaction.commit().await;
+            #[cfg(feature = "failpoints")]
+            crate::failpoint::reached(crate::failpoint::Point::Committed);
             committed.map_err(|error| StoreError::database(backend, "commit", error).into())
         });
         answered("commit", commit).await?

@@ -1,6 +1,7 @@
 //! A cluster of processes, with a proxy before each, and the recorder beside them.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::process::{Child, Command};
 
 use crate::brokers::Brokers;
 use crate::database::Database;
+use crate::failpoint::Failpoint;
 use crate::node::{CLUSTER, Options};
 use crate::plan::Act;
 use crate::record::{Mood, Record, Telling, Told};
@@ -36,6 +38,8 @@ pub(crate) struct Cluster<'a> {
     seed: u64,
     children: BTreeMap<usize, Child>,
     frozen: BTreeMap<usize, bool>,
+    /// For the next start.
+    failpoints: BTreeMap<usize, Failpoint>,
     proxies: Vec<FaultProxy>,
     _recorder: Child,
     recorder: String,
@@ -79,6 +83,7 @@ impl<'a> Cluster<'a> {
             seed,
             children: BTreeMap::new(),
             frozen: BTreeMap::new(),
+            failpoints: BTreeMap::new(),
             proxies,
             _recorder: child,
             recorder: address,
@@ -123,6 +128,7 @@ impl<'a> Cluster<'a> {
             rough_ms: setting.rough_ms,
             seed: self.seed.wrapping_add(node as u64),
             consume: self.brokers.consume(node),
+            failpoint: self.failpoints.remove(&node),
             broken: setting.broken.clone(),
         };
         let child = Command::new(std::env::current_exe()?)
@@ -134,6 +140,26 @@ impl<'a> Cluster<'a> {
             .kill_on_drop(true)
             .spawn()?;
         self.children.insert(node, child);
+        Ok(())
+    }
+
+    /// The next replica of this node gets it.
+    pub(crate) fn arm(&mut self, node: usize, failpoint: Failpoint) {
+        self.failpoints.insert(node, failpoint);
+    }
+
+    /// Starts those again that a failpoint has ended, as whoever starts services would.
+    fn start_again(&mut self) -> Result<()> {
+        let aborted = |child: &mut Child| {
+            let ended = child.try_wait().ok().flatten();
+            ended.is_some_and(|status| status.signal() == Some(Signal::ABORT.as_raw()))
+        };
+        let nodes: Vec<_> =
+            self.children.iter_mut().filter_map(|(node, child)| aborted(child).then_some(*node)).collect();
+        for node in nodes {
+            self.children.remove(&node);
+            self.start(node, false)?;
+        }
         Ok(())
     }
 
@@ -158,6 +184,7 @@ impl<'a> Cluster<'a> {
             Act::Terminate => self.database.terminate_backends(&self.db).await?,
             Act::Endpoint(mood) => self.endpoint(*mood).await?,
             Act::Move(hold, to) => self.move_hold(*hold, *to).await,
+            Act::Again => self.start_again()?,
             Act::Copy | Act::Crash | Act::Up => self.server(act)?,
             Act::Broker(artifact, hurt) => {
                 let told = self.brokers.hurt(artifact, hurt).await?;
@@ -244,6 +271,7 @@ impl<'a> Cluster<'a> {
         }
         self.brokers.heal().await?;
         self.endpoint(Mood::Well).await?;
+        self.start_again()?;
         for node in 0..self.setting.nodes {
             self.thaw(node);
             self.start(node, false)?;

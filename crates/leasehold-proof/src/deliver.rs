@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::handler::HandlerError;
 use leasehold::prelude::*;
+use leasehold_core::failpoint::{self, Point};
 
 use crate::node::{Broken, Options};
 use crate::record::{Told, now_ms};
@@ -42,7 +43,7 @@ impl Handler for Deliver {
         let valid = lease.is_valid();
         self.voice.say(Told::Begun { artifact, token, valid, from, until: now_ms() });
         if !self.acknowledges_first {
-            return self.forward.handle(message, lease).await;
+            return failpoint::sent(Point::EffectSent, self.forward.handle(message, lease)).await;
         }
         let forward = Arc::clone(&self.forward);
         tokio::spawn(async move {

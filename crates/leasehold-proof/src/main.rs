@@ -16,6 +16,7 @@ mod clock;
 mod cluster;
 mod database;
 mod deliver;
+mod failpoint;
 mod mutation;
 mod node;
 mod plan;
@@ -129,6 +130,7 @@ async fn run_rounds(run: Run) -> Result<bool> {
         let brokers = brokers::Brokers::create(&run.brokers, run.nodes).await?;
         let plan = plan::random(of_round, &setting, database.abilities());
         let plan = plan.with_brokers(of_round, &setting, &brokers.kinds());
+        let plan = plan.with_failpoint(of_round, &setting, database.abilities());
         let outcome = round::run(&database, &brokers, &setting, &plan, of_round).await?;
         println!("round {} of {} (seed {of_round}): {}", number + 1, run.rounds, outcome.summary());
         let convicted = !outcome.violations.is_empty();

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::brokers::Consume;
 use crate::clock::Pace;
 use crate::deliver::Deliver;
+use crate::failpoint::{self, Failpoint};
 use crate::record::Told;
 use crate::work::{self, Voice};
 
@@ -64,6 +65,7 @@ pub(crate) struct Options {
     pub(crate) rough_ms: u64,
     pub(crate) seed: u64,
     pub(crate) consume: Vec<Consume>,
+    pub(crate) failpoint: Option<Failpoint>,
     pub(crate) broken: Option<Broken>,
 }
 
@@ -71,6 +73,7 @@ pub(crate) struct Options {
 pub(crate) async fn run(options: &str) -> Result<()> {
     let options: Options = serde_json::from_str(options)?;
     let voice = Voice::new(&options.name, &options.recorder);
+    failpoint::arm(&options);
     let mut connect = ConnectOptions::new(options.database.as_str());
     connect.max_connections(2).sqlx_logging(false).connect_lazy(true);
     let db = sea_orm::Database::connect(connect).await?;

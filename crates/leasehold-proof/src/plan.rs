@@ -1,6 +1,7 @@
 //! What is done to a cluster, and when: drawn from a seed.
 
 mod brokers;
+mod points;
 
 pub(crate) use brokers::{Hurt, Kinds};
 
@@ -10,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::database::Abilities;
+use crate::failpoint::Failpoint;
 use crate::record::Mood;
 use crate::round::Setting;
 
@@ -33,6 +35,8 @@ pub(crate) enum Act {
     Crash,
     RollBack,
     Up,
+    /// Starts those again that a failpoint has ended.
+    Again,
     /// To what this artifact consumes.
     Broker(&'static str, Hurt),
 }
@@ -60,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     /// The database becomes another one: adopting it takes the longest ttl.
     pub(crate) restarts: bool,
+    /// Whoever runs on this node when the cluster begins is hurt there.
+    pub(crate) failpoint: Option<(usize, Failpoint)>,
 }
 
 impl Plan {
@@ -91,6 +97,9 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((node, point)) = &self.failpoint {
+            writeln!(f, "  node {node}, from its start on: {point:?}")?;
+        }
         self.steps.iter().try_for_each(|step| {
             let name = step.fault.as_ref().map(|fault| format!("  # {}", fault.kind)).unwrap_or_default();
             writeln!(f, "  {:>6} ms  {:?}{name}", step.at, step.act)

@@ -122,6 +122,9 @@ async fn hurt(
     seed: u64,
 ) -> Result<Outcome> {
     let mut cluster = Cluster::new(database, brokers, setting, seed).await?;
+    if let Some((node, failpoint)) = plan.failpoint {
+        cluster.arm(node, failpoint);
+    }
     for node in 0..setting.nodes {
         cluster.start(node, false)?;
     }

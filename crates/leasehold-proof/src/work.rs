@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use leasehold::prelude::*;
 use leasehold_core::artifact::ArtifactError;
+use leasehold_core::failpoint::{self, Point};
 use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -125,7 +126,7 @@ impl Hold {
             if effect.await?.is_ok() {
                 let outside = Outside { by: self.voice.by.to_string(), artifact, token };
                 let sent = self.voice.client.post(self.voice.url("outside")).json(&outside).send();
-                sent.await?;
+                failpoint::sent(Point::EffectSent, sent).await?;
             }
             // Read each time: what somebody else wrote in between would be seen.
             let loaded = lease.load(SAVED).await?;
@@ -186,6 +187,7 @@ async fn effect(lease: Lease, value: i64, work: Duration, voice: Voice) -> Resul
         }
         from = now_ms();
         txn.commit().await?;
+        failpoint::reached(Point::Committed);
     }
     let (artifact, token) = (lease.artifact().to_string(), lease.token().0);
     let until = now_ms();

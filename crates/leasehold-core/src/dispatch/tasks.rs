@@ -58,6 +58,8 @@ impl Tasks {
     /// Begins to handle a message; its outcome, if that is known at once.
     pub(super) async fn start(&mut self, ticket: Ticket, message: Message) -> Option<Outcome> {
         let (handler, lease) = (std::sync::Arc::clone(&self.handler), self.lease.clone());
+        #[cfg(feature = "failpoints")]
+        crate::failpoint::reached(crate::failpoint::Point::HandlerStarted);
         let (id, attempt) = (message.id(), message.attempt());
         let span = tracing::debug_span!("leasehold.message", artifact = %lease.artifact(), %id, attempt);
         if self.slow > 0 {

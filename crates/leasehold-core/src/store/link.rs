@@ -46,7 +46,7 @@ impl Link {
     pub async fn call(&self, cluster: &ClusterName, request: &Request) -> Result<Answer, StoreError> {
         let started = tokio::time::Instant::now();
         for pause in PAUSES {
-            match self.wire.call(cluster, request).await {
+            match self.ask(cluster, request).await {
                 Err(error) if error.kind() == ErrorKind::Conflict && started.elapsed() < PATIENCE => {
                     tracing::debug!(%cluster, %error, "retrying after a conflict");
                     tokio::time::sleep(pause).await;
@@ -54,7 +54,17 @@ impl Link {
                 done => return done,
             }
         }
-        self.wire.call(cluster, request).await
+        self.ask(cluster, request).await
+    }
+
+    async fn ask(&self, cluster: &ClusterName, request: &Request) -> Result<Answer, StoreError> {
+        let asking = self.wire.call(cluster, request);
+        #[cfg(feature = "failpoints")]
+        let asking = crate::failpoint::sent(crate::failpoint::Point::QuerySent, asking);
+        let answer = asking.await;
+        #[cfg(feature = "failpoints")]
+        crate::failpoint::reached(crate::failpoint::Point::Answered);
+        answer
     }
 
     /// The connection, for checkpoints and audit events outside of users' transactions. It is the only one of its pool.
