@@ -32,6 +32,25 @@ pub struct Replicas {
     ear: mpsc::UnboundedSender<(String, Event)>,
 }
 
+/// The child of a parent that is killed goes on: that is what supervision promises.
+impl Drop for Replicas {
+    fn drop(&mut self) {
+        if !self.supervisor.is_empty() {
+            for child in self.children.values().filter_map(supervised) {
+                // It may have ended this moment.
+                let _ = kill_process(child, Signal::KILL);
+            }
+        }
+    }
+}
+
+/// The process that a parent has started.
+fn supervised(parent: &Child) -> Option<Pid> {
+    let parent = parent.id()?;
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+    Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+}
+
 impl Replicas {
     /// None yet. `program` is the replica's, as cargo built it.
     pub fn new(program: &'static str, ttl: Duration) -> Self {
@@ -112,12 +131,8 @@ impl Replicas {
     /// When there is no such process.
     #[allow(clippy::expect_used, reason = "a harness")]
     pub fn kill_supervised(&mut self, name: &str) -> u64 {
-        let parent = self.children.get(name).and_then(Child::id).expect("a running parent");
-        let children =
-            std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).expect("its children");
-        let child =
-            children.split_whitespace().next().and_then(|child| child.parse().ok()).and_then(Pid::from_raw);
-        kill_process(child.expect("a child"), Signal::KILL).expect("the signal is sent");
+        let child = self.children.get(name).and_then(supervised);
+        kill_process(child.expect("a running parent of a child"), Signal::KILL).expect("the signal is sent");
         let at = now_ms();
         self.deaths.push((name.to_owned(), at));
         at

@@ -173,6 +173,8 @@ pub(crate) enum Command {
         node: String,
         #[command(flatten)]
         asked: Asked,
+        #[command(flatten)]
+        awaited: Awaited,
     },
     /// Forbid the renewals of a node that answers to nothing else, and wait out its ttl.
     Evict {

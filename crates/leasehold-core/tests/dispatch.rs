@@ -257,11 +257,13 @@ async fn a_polite_stop_finishes_what_is_in_flight_and_hands_nothing_over() {
 async fn a_settlement_may_wait_for_what_the_next_handler_does() {
     for order in [Order::Ordered, Order::PerKey(2)] {
         let through = Arc::new(Semaphore::new(0));
-        let lets = Arc::clone(&through);
+        let (lets, both) = (Arc::clone(&through), Arc::new(Semaphore::new(0)));
+        let queued = Arc::clone(&both);
         let handler = move |message: Message, _: Lease| {
-            let lets = Arc::clone(&lets);
+            let (lets, queued) = (Arc::clone(&lets), Arc::clone(&queued));
             async move {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                let _ = queued.acquire().await?;
+                tokio::task::yield_now().await;
                 if message.id().as_ref() == "queue/2" {
                     lets.add_permits(10);
                 }
@@ -272,6 +274,8 @@ async fn a_settlement_may_wait_for_what_the_next_handler_does() {
         queue.broker().waits_for = Some(through);
         queue.put(0, 1, "a", 1);
         queue.put(0, 2, "a", 1);
+        queue.until(|broker| broker.waiting.is_empty()).await;
+        both.add_permits(1);
         queue.until(|broker| broker.acknowledged == [1, 2]).await;
         node.shutdown().await;
     }

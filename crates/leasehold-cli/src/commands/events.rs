@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::arguments;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::output::{Color, Style, line, precise, unless_interrupted};
+use crate::output::{Color, Style, json_line, line, precise, unless_interrupted};
 
 /// How often `--follow` looks.
 const EVERY: Duration = Duration::from_millis(500);
@@ -95,8 +95,7 @@ pub(super) async fn events(cluster: &Cluster, asked: &arguments::Events, json: b
     let style = Style::of_stdout();
     let show = |event: &StoredEvent| {
         let fields = Fields::from(event);
-        let text = if json { serde_json::json!(fields).to_string() } else { fields.text(style) };
-        line(&text)
+        if json { json_line(&serde_json::json!(fields)) } else { line(&fields.text(style)) }
     };
     let mut found = cluster.reader.events(&query, asked.limit).await?;
     found.reverse();

@@ -1,5 +1,6 @@
 //! Everything about one artifact.
 
+use leasehold_core::control::Position;
 use leasehold_core::protocol::request::Placement;
 use leasehold_core::store::audit::Query;
 use leasehold_task::history::latest;
@@ -13,6 +14,8 @@ use crate::output::{Report, Style, clock};
 
 /// So many of its events and firings.
 const RECENT: u32 = 10;
+/// Of a position that is longer the beginning is shown to people.
+const WIDEST: usize = 120;
 
 #[derive(Serialize)]
 struct Fields<'a> {
@@ -26,8 +29,25 @@ struct Fields<'a> {
     last_error_ms: Option<i64>,
     commands_waiting: usize,
     schedule: Option<ScheduleFields>,
+    positions: Vec<PositionFields>,
     firings: Vec<history::Fields>,
     events: Vec<events::Fields<'a>>,
+}
+
+/// How far it is, as it has written down itself.
+#[derive(Serialize)]
+struct PositionFields {
+    name: String,
+    token: i64,
+    value: String,
+    at_ms: i64,
+}
+
+impl From<Position> for PositionFields {
+    fn from(position: Position) -> Self {
+        let Position { name, token, value, at_ms, .. } = position;
+        Self { name, token, value, at_ms }
+    }
 }
 
 pub(super) async fn report(cluster: &Cluster, name: &str) -> Result<Report, Failure> {
@@ -54,6 +74,7 @@ pub(super) async fn report(cluster: &Cluster, name: &str) -> Result<Report, Fail
         last_error_ms: failed.first().map(|event| event.at_ms),
         commands_waiting: reader.commands(&artifact).await?.len(),
         schedule: ScheduleFields::read(db, &cluster.name, &artifact, overview.wall_ms).await?,
+        positions: reader.positions(&artifact).await?.into_iter().map(PositionFields::from).collect(),
         firings: firings.into_iter().map(history::Fields::from).collect(),
         events: recent.iter().map(events::Fields::from).collect(),
     };
@@ -76,6 +97,12 @@ fn text(fields: &Fields<'_>, token: i64, style: Style) -> String {
     say("placement", Some(placement));
     say("changed", Some(clock(fields.changed_ms)));
     say("schedule", fields.schedule.as_ref().map(ScheduleFields::text));
+    for position in &fields.positions {
+        let value: String = position.value.chars().take(WIDEST).collect();
+        let more = if value.len() < position.value.len() { "…" } else { "" };
+        let (name, at) = (&position.name, clock(position.at_ms));
+        say("position", Some(format!("{name}: {value}{more} ({at}, token {})", position.token)));
+    }
     let error = fields.last_error.zip(fields.last_error_ms);
     say("last error", error.map(|(error, at)| format!("{error} ({})", clock(at))));
     let waiting = fields.commands_waiting;

@@ -12,7 +12,7 @@ use crate::arguments::{self, Asked, Awaited, Command};
 use crate::cluster::{Cluster, find, present, somebody_lives};
 use crate::confirm::confirm;
 use crate::failure::Failure;
-use crate::output::line;
+use crate::output::{json_line, line};
 use crate::wait::{Progress, until};
 
 /// The firings that are looked at for the one that was asked for.
@@ -30,15 +30,7 @@ pub(super) async fn steer(cluster: &Cluster, command: Command, json: bool) -> Re
         }
         Command::Fire { name, asked, awaited } => fire(cluster, &name, &asked, awaited).await?,
         Command::Drain { node, asked, awaited } => drain(cluster, &node, &asked, awaited).await?,
-        Command::Undrain { node, asked } => {
-            let (id, _) = cluster.node(&node).await?;
-            if !cluster.asked(&asked).readmit(&id).await? {
-                let why =
-                    format!("node {node} is neither drained nor evicted by an operator; nothing to undo");
-                return Err(Failure::refused(why));
-            }
-            format!("{node} takes part again")
-        }
+        Command::Undrain { node, asked, awaited } => undrain(cluster, &node, &asked, awaited).await?,
         Command::Evict { node, asked, awaited, consent } => {
             let (id, overview) = cluster.node(&node).await?;
             let ttl = present(&overview, &id).map_or(Duration::ZERO, |state| state.ttl);
@@ -67,7 +59,7 @@ pub(super) async fn steer(cluster: &Cluster, command: Command, json: bool) -> Re
         _ => return Err(Failure::invalid("no such command")),
     };
     match json {
-        true => line(&serde_json::json!({ "done": done }).to_string()),
+        true => json_line(&serde_json::json!({ "done": done })),
         false => line(&done),
     }
 }
@@ -191,6 +183,27 @@ async fn drain(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -
         true => format!("{name} is drained: it holds nothing"),
         false => format!("{name} is to be drained, until `leasehold undrain {name}`"),
     })
+}
+
+async fn undrain(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
+    let (node, _) = cluster.node(name).await?;
+    if !cluster.asked(asked).readmit(&node).await? {
+        let why = format!("node {name} is neither drained nor evicted by an operator; nothing to undo");
+        return Err(Failure::refused(why));
+    }
+    until(awaited, "the undrain", async || {
+        let overview = cluster.reader.overview().await?;
+        Ok(match present(&overview, &node) {
+            Some(state) if !state.draining && !state.evicted => Progress::Done,
+            Some(state) if state.evicted => {
+                Progress::Waiting(format!("{name} was evicted and has not joined again"))
+            }
+            Some(_) => Progress::Waiting(format!("{name} drains by itself")),
+            None => Progress::Waiting(format!("{name} does not take part; start it")),
+        })
+    })
+    .await?;
+    Ok(format!("{name} takes part again"))
 }
 
 async fn evict(cluster: &Cluster, node: &NodeId, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {

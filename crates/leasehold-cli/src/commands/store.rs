@@ -10,7 +10,7 @@ use crate::arguments::{Place, Store, WhichMessages};
 use crate::cluster::target;
 use crate::confirm::confirm;
 use crate::failure::Failure;
-use crate::output::{Report, Style, Table, age, clock, line, view};
+use crate::output::{Report, Style, Table, age, clock, json_line, line, view};
 
 #[derive(Serialize)]
 struct DepthFields {
@@ -112,7 +112,7 @@ fn done(json: bool, what: &str, count: u64, store: &str) -> Result<(), Failure> 
         )));
     }
     match json {
-        true => line(&serde_json::json!({ what: count }).to_string()),
+        true => json_line(&serde_json::json!({ what: count })),
         false => line(&format!("{what} {count} messages of {store}")),
     }
 }

@@ -18,8 +18,10 @@ use crate::output::{line, write};
 const PAGE: u64 = 2_000;
 /// So many are read at most: a picture of more shows nothing.
 const MOST: usize = 200_000;
-/// So many times further back the beginning of what is still held is looked for.
+/// So many times further back the beginning of what is still held is looked for,
 const BEFORE: u32 = 10;
+/// and so many events further in any case: who joined long ago is known by then, in a cluster in which little happens.
+const FURTHER: usize = 20_000;
 
 pub(super) async fn timeline(
     cluster: &Cluster,
@@ -30,14 +32,16 @@ pub(super) async fn timeline(
     for artifact in artifacts {
         cluster.artifact(artifact).await?;
     }
-    let overview = cluster.reader.overview().await?;
-    let now = overview.wall_ms;
+    let now = cluster.reader.overview().await?.wall_ms;
     let back = |times: u32| now - i64::try_from((since * times).as_millis()).unwrap_or(i64::MAX / 2);
     let events = read(cluster, back(BEFORE)).await?;
+    // After the events: what they end is not held any more.
+    let overview = cluster.reader.overview().await?;
     let wanted = |artifact: &str| artifacts.is_empty() || artifacts.iter().any(|one| one == artifact);
-    let held = overview.artifacts.iter().filter_map(|state| {
-        let node = state.holder.as_ref()?.to_string();
-        Some(Held { artifact: state.artifact.to_string(), node, token: state.token.0 })
+    let held = overview.artifacts.iter().map(|state| Held {
+        artifact: state.artifact.to_string(),
+        holder: state.holder.as_ref().map(ToString::to_string),
+        token: state.token.0,
     });
     let night = Night::of(&events, &held.collect::<Vec<_>>(), back(1), now, wanted);
     let picture = svg::draw(&night, cluster.name.as_str());
@@ -60,13 +64,16 @@ pub(super) async fn timeline(
 /// The events since then, the oldest first.
 async fn read(cluster: &Cluster, since: i64) -> Result<Vec<StoredEvent>, Failure> {
     let mut all: Vec<StoredEvent> = Vec::new();
-    let mut before = None;
+    let (mut before, mut further) = (None, 0);
     loop {
         let page = cluster.reader.events(&Query { before, ..Query::default() }, PAGE).await?;
         let (full, oldest) = (page.len() as u64 == PAGE, page.last().map(|event| (event.id, event.at_ms)));
         all.extend(page);
         match oldest {
-            Some((id, at)) if full && at >= since && all.len() < MOST => before = Some(id),
+            Some((id, at)) if full && all.len() < MOST && (at >= since || further < FURTHER) => {
+                before = Some(id);
+                further += if at < since { PAGE as usize } else { 0 };
+            }
             _ => break,
         }
     }

@@ -30,8 +30,24 @@ impl Report {
 
     /// In the form that was asked for.
     pub(crate) fn print(&self, json: bool) -> Result<(), Failure> {
-        if json { line(&self.json.to_string()) } else { write(&printable(&self.text)) }
+        if json { json_line(&self.json) } else { write(&printable(&self.text)) }
     }
+}
+
+/// JSON on a line of its own. JSON leaves some control characters as they are; terminals do not.
+pub(crate) fn json_line(value: &serde_json::Value) -> Result<(), Failure> {
+    write(&format!("{}\n", json(value)))
+}
+
+fn json(value: &serde_json::Value) -> String {
+    let mut text = String::new();
+    for character in value.to_string().chars() {
+        match character {
+            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            other => text.push(other),
+        }
+    }
+    text
 }
 
 /// A line on the standard output.
@@ -87,5 +103,13 @@ mod tests {
             "\\u{1b}[2Jgone\\u{1b}]0;title\\u{7}\\u{9b}1A\\u{d}"
         );
         assert_eq!(printable("\x1b["), "\\u{1b}[");
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let value = serde_json::json!({ "error": "it\u{80}\u{99}s \u{9b}31m\u{7f}\x1b[2J" });
+        let text = json(&value);
+        assert!(!text.chars().any(char::is_control), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }

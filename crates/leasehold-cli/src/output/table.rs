@@ -17,7 +17,8 @@ impl Cell {
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { text: text.into(), color: None }
+        // What is stored may have lines of its own, and a row is one.
+        Self { text: text.into().replace(['\n', '\r', '\t'], " "), color: None }
     }
 }
 

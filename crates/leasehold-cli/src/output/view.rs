@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use super::{Report, line, printable, write};
+use super::{Report, printable, write};
 use crate::failure::Failure;
 
 /// Often enough to see a failover, seldom enough to cost nothing.
@@ -21,7 +21,7 @@ pub(crate) async fn view(
     }
     // The first must be right: a wrong name does not become right.
     let Some(first) = unless_interrupted(report()).await else { return Ok(()) };
-    let mut shown = first.map(|report| if json { report.json.to_string() } else { report.text })?;
+    let mut shown = first?;
     let redraws = !json && std::io::stdout().is_terminal();
     if redraws {
         write("\x1b[2J")?;
@@ -29,21 +29,19 @@ pub(crate) async fn view(
     loop {
         if redraws {
             // Each line is drawn over, and what was longer is cut: nothing flickers.
-            write(&format!("\x1b[H{}\x1b[J", printable(&shown).replace('\n', "\x1b[K\n")))?;
+            write(&format!("\x1b[H{}\x1b[J", printable(&shown.text).replace('\n', "\x1b[K\n")))?;
         } else {
-            line(shown.trim_end())?;
+            shown.print(json)?;
         }
         let next = async {
             tokio::time::sleep(EVERY).await;
             report().await
         };
         let Some(next) = unless_interrupted(next).await else { return Ok(()) };
-        shown = match next {
-            Ok(report) if json => report.json.to_string(),
-            Ok(report) => report.text,
-            Err(failure) if json => serde_json::json!({ "error": failure.to_string() }).to_string(),
-            Err(failure) => format!("{failure}\n"),
-        };
+        shown = next.unwrap_or_else(|failure| Report {
+            text: format!("{failure}\n"),
+            json: serde_json::json!({ "error": failure.to_string() }),
+        });
     }
 }
 

@@ -108,6 +108,10 @@ impl Case<'_> {
         if holder.evicted {
             reasons.push(Reason::Evicted { node: holder.node.clone(), ttl: holder.ttl, holds: true });
         }
+        if self.row.desired == Desired::Paused || self.state.target.is_some() || holder.draining {
+            // A handover skips a lease that a user's transaction has locked, as a grant does.
+            self.locked(reasons).await?;
+        }
         if let Some(to) = &self.state.target {
             reasons.push(Reason::Moving { from: holder.node.clone(), to: to.clone() });
         } else if holder.draining && !holder.evicted {

@@ -22,7 +22,7 @@ use crate::protocol::request::{Answer, Desired, LeaseRow, Request, Scope, View};
 pub use crate::protocol::waiting::Waiting;
 use crate::store::audit::{self, AuditEvent};
 use crate::store::{self, ErrorKind, Link, StoreError, Target};
-pub use crate::store::{Exclusion, Locked, PendingCommand, Transaction};
+pub use crate::store::{Exclusion, Locked, PendingCommand, Position, Transaction};
 use crate::timing::MIN_TTL;
 
 /// The verb of the command that lets a scheduled task fire now.

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::name::{ArtifactKind, ArtifactName, ClusterName};
 use crate::store::audit::{self, StoredEvent};
 use crate::store::people;
-use crate::store::{Exclusion, Link, PendingCommand};
+use crate::store::{Exclusion, Link, PendingCommand, Position};
 
 /// Looks at a cluster on one connection, which it keeps: for whoever looks more than once. Writes nothing.
 ///
@@ -71,6 +71,14 @@ impl Reader {
     /// Errors of the database.
     pub async fn commands(&self, artifact: &ArtifactName) -> Result<Vec<PendingCommand>, Error> {
         Ok(people::commands(self.connection(), &self.cluster, artifact).await?)
+    }
+
+    /// How far an artifact is, by its checkpoints; a hundred at most.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn positions(&self, artifact: &ArtifactName) -> Result<Vec<Position>, Error> {
+        Ok(people::positions(self.connection(), &self.cluster, artifact).await?)
     }
 
     /// Nodes that operators have drained or evicted, whether they take part or not.

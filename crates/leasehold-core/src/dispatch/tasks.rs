@@ -101,6 +101,8 @@ impl Tasks {
         let Some((ticket, mut handling)) = self.alone.take() else { return };
         match self.poll(&mut handling, cx) {
             Poll::Ready(outcome) => self.ended = Some((ticket, outcome)),
+            // It computes for long: the driver has more to do than that.
+            Poll::Pending if self.slow > 0 => self.spawn(ticket, handling),
             Poll::Pending => self.alone = Some((ticket, handling)),
         }
     }

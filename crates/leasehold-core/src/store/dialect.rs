@@ -49,6 +49,11 @@ pub(crate) trait Dialect: Send + Sync {
     /// An expression for a column of the database's wall clock, in milliseconds since 1970.
     fn millis(&self, column: &str) -> String;
 
+    /// An expression for a column of users' names, as text.
+    fn text(&self, column: &str) -> String {
+        column.to_owned()
+    }
+
     /// A statement that deletes at most `limit` audit events older than `keep`.
     fn trim_events(&self, cluster: &ClusterName, keep: Duration, limit: u64) -> Statement;
 

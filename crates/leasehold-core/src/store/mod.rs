@@ -38,6 +38,6 @@ pub use link::Link;
 #[cfg(feature = "postgres")]
 pub use listen::Listener;
 pub use locked::{Locked, Transaction};
-pub use people::{Exclusion, PendingCommand};
+pub use people::{Exclusion, PendingCommand, Position};
 pub use statement::{marker, statement};
 pub use target::Target;

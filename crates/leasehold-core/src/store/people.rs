@@ -53,6 +53,20 @@ pub struct Exclusion {
     pub at_ms: i64,
 }
 
+/// A checkpoint of an artifact: how far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Position {
+    /// Its name.
+    pub name: String,
+    /// The token that it was written under.
+    pub token: i64,
+    /// What its artifact wrote, as JSON.
+    pub value: String,
+    /// When, by the database's wall clock, milliseconds since 1970.
+    pub at_ms: i64,
+}
+
 /// Rows of a text in which `{p}` stands before the number of a parameter and `{ms:column}` for a column of the clock.
 async fn all<const N: usize>(
     db: &DatabaseConnection,
@@ -106,6 +120,30 @@ pub(crate) async fn artifact(
         Ok(ArtifactNote { kind: rows::get(row, "kind")?, changed_ms: rows::get(row, "changed_ms")? })
     };
     rows.first().map(read).transpose()
+}
+
+/// How far an artifact is, by its checkpoints.
+pub(crate) async fn positions(
+    db: &DatabaseConnection,
+    cluster: &ClusterName,
+    artifact: &ArtifactName,
+) -> Result<Vec<Position>, StoreError> {
+    let key = dialect::of(db.get_database_backend())?.text("c.key");
+    let text = format!(
+        "select {key} as name, c.token as token, c.value as value, {{ms:c.updated_at}} as at_ms from leasehold_checkpoint c \
+         where c.cluster = {{p}}1 and c.artifact = {{p}}2 order by c.key limit 100"
+    );
+    let rows =
+        all(db, "read checkpoints", &text, [cluster.as_str().into(), artifact.as_str().into()]).await?;
+    let read = |row: &QueryResult| {
+        Ok(Position {
+            name: rows::get(row, "name")?,
+            token: rows::get(row, "token")?,
+            value: rows::get(row, "value")?,
+            at_ms: rows::get(row, "at_ms")?,
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
 pub(crate) async fn exclusions(

@@ -240,6 +240,40 @@ async fn an_endpoint_that_misbehaves_costs_a_bounded_time_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_hangs_holds_up_no_other_processor_of_its_node() {
+    const MANY: usize = 200;
+    let cluster = Cluster::sqlite().await;
+    let other = SqlStore::new(&cluster.db, format!("{}-other", cluster.name)).unwrap();
+    let bed = bed(cluster);
+    let (silent, asked) = raw(async |_stream| std::future::pending().await).await;
+    let (well, mut got, _) = endpoint(200).await;
+    let forward = |to: SocketAddr| Forward::post(format!("http://{to}/in")).unwrap();
+    bed.store.append_all(&[Outgoing::text("x")]).await.unwrap();
+    let pull = Processor::new("pull", other.clone(), forward(well)).unwrap();
+    let node = Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id("a");
+    let node = node.ttl(Duration::from_millis(1600)).drain_timeout(Duration::from_millis(200));
+    let node = node
+        .artifact(push(&bed, forward(silent)))
+        .artifact(pull.poll(Duration::from_millis(20)))
+        .start()
+        .await
+        .unwrap();
+    while asked.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    other.append_all(&vec![Outgoing::text("y"); MANY]).await.unwrap();
+    for _ in 0..MANY {
+        next(&mut got).await;
+    }
+    assert_eq!(
+        (asked.load(Ordering::Relaxed), bed.store.depth().await.unwrap().waiting),
+        (1, 1),
+        "it hangs still"
+    );
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_a_gigabyte_of_answer_no_more_is_read_than_was_asked_for() {
     let (endless, count) = raw(async |mut stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n").await;

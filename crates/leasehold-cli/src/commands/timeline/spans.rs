@@ -36,11 +36,11 @@ pub(super) struct Night {
     pub(super) spans: Vec<Span>,
 }
 
-/// A lease that is held at the end of what is drawn.
+/// Who holds a lease at the end of what is drawn.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) artifact: String,
-    pub(super) node: String,
+    pub(super) holder: Option<String>,
     pub(super) token: i64,
 }
 
@@ -88,8 +88,11 @@ impl Night {
                 _ => {}
             }
         }
-        for Held { artifact, node, token } in held.iter().filter(|held| wanted(&held.artifact)) {
-            spans.still(artifact, node, *token);
+        for Held { artifact, holder, token } in held.iter().filter(|held| wanted(&held.artifact)) {
+            match holder {
+                Some(node) => spans.still(artifact, node, *token),
+                None => spans.lost(artifact),
+            }
         }
         let mut spans = spans.close(until);
         spans.retain(|span| span.until >= from);
@@ -118,6 +121,8 @@ impl Night {
 struct Spans {
     /// Of what began before all that was read.
     earliest: i64,
+    /// When the last of them happened.
+    latest: i64,
     all: BTreeMap<(String, i64), Span>,
     /// The token of the last holding of each artifact that has no end yet.
     open: BTreeMap<String, i64>,
@@ -167,14 +172,28 @@ impl Spans {
         }
     }
 
-    /// It is held now, whatever was read of it.
+    /// It is held now, whatever was read of it: that it began may not be written yet.
     fn still(&mut self, artifact: &str, node: &str, token: i64) {
-        let open = self.open.get(artifact).and_then(|token| self.all.get(&(artifact.to_owned(), *token)));
-        // A node that runs anew what it has raises the token.
-        let known = open.is_some_and(|span| span.node == node);
-        if !known && !self.all.contains_key(&(artifact.to_owned(), token)) {
-            self.put(artifact, node, token, (self.earliest, self.earliest), Ended::Still);
-            self.open.insert(artifact.to_owned(), token);
+        let of_this = (artifact.to_owned(), i64::MIN)..=(artifact.to_owned(), i64::MAX);
+        let latest = self.all.range(of_this).next_back().map(|((_, token), span)| (*token, span.clone()));
+        let from = match latest {
+            Some((known, _)) if known >= token => return,
+            // A node that runs anew what it has raises the token.
+            Some((known, span)) if span.node == node && self.open.get(artifact) == Some(&known) => return,
+            // Its end is not written yet.
+            Some((known, _)) if self.open.get(artifact) == Some(&known) => self.latest,
+            Some((_, span)) => span.until,
+            None => self.earliest,
+        };
+        self.begin(artifact, node, token, from);
+    }
+
+    /// Nobody holds it: its end is not written, and was after all that is.
+    fn lost(&mut self, artifact: &str) {
+        if let Some(token) = self.open.remove(artifact)
+            && let Some(span) = self.all.get_mut(&(artifact.to_owned(), token))
+        {
+            (span.until, span.ended) = (self.latest.max(span.from), Ended::Abruptly);
         }
     }
 
@@ -205,6 +224,10 @@ mod tests {
             detail: detail.to_owned(),
         };
         StoredEvent { id: at, at_ms: at, event }
+    }
+
+    fn holds(artifact: &str, holder: Option<&str>, token: i64) -> Held {
+        Held { artifact: artifact.to_owned(), holder: holder.map(str::to_owned), token }
     }
 
     fn shown(night: &Night) -> Vec<(&str, &str, i64, i64, Ended)> {
@@ -279,14 +302,37 @@ mod tests {
     #[test]
     fn what_began_before_all_that_was_read_is_drawn() {
         let events = [event(50, "revoked", "a", Some(("import", 7)), "moved")];
-        let held = [("import", "b", 8), ("crm", "c", 3)].map(|(artifact, node, token)| Held {
-            artifact: artifact.into(),
-            node: node.into(),
-            token,
-        });
+        let held = [holds("import", Some("b"), 8), holds("crm", Some("c"), 3)];
         let night = Night::of(&events, &held, 60, 100, |_| true);
         let expected = [("crm", "c", 60, 100, Ended::Still), ("import", "b", 60, 100, Ended::Still)];
         assert_eq!(shown(&night), expected);
         assert_eq!(Night::of(&events, &held, 40, 100, |_| true).spans.len(), 3);
+    }
+
+    #[test]
+    fn what_is_not_written_yet_takes_nothing_of_the_past() {
+        let events = [
+            event(10, "started", "a", Some(("import", 1)), ""),
+            event(11, "started", "a", Some(("crm", 1)), ""),
+            event(50, "died", "a", None, "s1: signal 9"),
+        ];
+        let held = [holds("import", Some("b"), 2), holds("crm", None, 1)];
+        let night = Night::of(&events, &held, 0, 100, |_| true);
+        let expected = [
+            ("import", "a", 10, 50, Ended::Abruptly),
+            ("crm", "a", 11, 50, Ended::Abruptly),
+            ("import", "b", 50, 100, Ended::Still),
+        ];
+        assert_eq!((shown(&night), night.failovers().count()), (expected.to_vec(), 1));
+    }
+
+    #[test]
+    fn what_nobody_holds_has_ended() {
+        let events = [
+            event(10, "started", "a", Some(("import", 1)), ""),
+            event(50, "expired", "b", None, "of a session that joined long ago"),
+        ];
+        let night = Night::of(&events, &[holds("import", None, 1)], 0, 100, |_| true);
+        assert_eq!(shown(&night), [("import", "a", 10, 50, Ended::Abruptly)]);
     }
 }

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, QueryResult};
 
 use super::{BACKEND, statement};
 use crate::name::{ArtifactName, ClusterName};
-use crate::store::error::StoreError;
+use crate::store::error::{ErrorKind, StoreError};
 use crate::store::locked::{Locked, Transaction};
 use crate::store::rows::get;
 
@@ -48,21 +48,22 @@ pub(super) async fn isolation(db: &DatabaseConnection) -> Result<Option<String>,
     row.map(|row| get(&row, "Value")).transpose()
 }
 
-/// Servers name the column after a source or a master, and need a right for it.
+/// Newer servers know the first form, older ones the second; both need a right. One that was promoted and applies nothing
+/// any more has no seconds.
 pub(super) async fn lag(db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
-    let row = match db.query_one_raw(statement("show replica status", [])).await {
-        Ok(row) => row,
-        Err(error) => {
-            let error = StoreError::database(BACKEND, "read the replication's state", error);
-            return if error.is_temporary() { Err(error) } else { Ok(None) };
-        }
+    let mut found = db.query_one_raw(statement("show replica status", [])).await;
+    if found.is_err() {
+        found = db.query_one_raw(statement("show slave status", [])).await;
+    }
+    let row = match found.map_err(|e| StoreError::database(BACKEND, "read the replication's state", e)) {
+        Err(error) if error.kind() == ErrorKind::Denied => return Ok(None),
+        found => found?,
     };
     let behind = |row: QueryResult| {
         let seconds = ["Seconds_Behind_Source", "Seconds_Behind_Master"];
-        // None while it applies nothing: then nobody knows.
         seconds.into_iter().find_map(|column| row.try_get::<Option<u64>>("", column).ok().flatten())
     };
-    Ok(row.map(|row| Duration::from_secs(behind(row).unwrap_or(0))))
+    Ok(row.and_then(behind).map(Duration::from_secs))
 }
 
 pub(super) async fn locked(

@@ -86,6 +86,10 @@ impl Dialect for MySql {
         fences::insert_events(cluster, events)
     }
 
+    fn text(&self, column: &str) -> String {
+        format!("convert({column} using utf8mb4)")
+    }
+
     fn millis(&self, column: &str) -> String {
         format!("cast(floor(unix_timestamp({column}) * 1000) as signed)")
     }

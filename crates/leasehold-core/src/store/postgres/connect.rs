@@ -15,12 +15,9 @@ use crate::store::inspect::Findings;
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// Settings of a session, not of its start: a pooler would refuse those. `lock_timeout` bounds how long one call
-/// waits behind a fenced lease; `statement_timeout` is there for a server that hangs. Without nested loops a planner that
-/// has counted an almost empty table, or the rows of another cluster, cannot join 10,000 leases with 2,000 grants by
-/// comparing each with each: 15 s instead of 0.1 s, until the table is analyzed again.
+/// waits behind a fenced lease; `statement_timeout` is there for a server that hangs.
 const SETTINGS: &str = "select set_config('lock_timeout', '1s', false), set_config('statement_timeout', '10s', false), \
-                        set_config('default_transaction_isolation', 'read committed', false), \
-                        set_config('enable_nestloop', 'off', false)";
+                        set_config('default_transaction_isolation', 'read committed', false)";
 
 /// A pool of one connection, which is made when it is first used.
 pub(in crate::store) fn pool(options: PgConnectOptions) -> PgPool {

@@ -132,6 +132,9 @@ fn options(target: &Target) -> Result<PgConnectOptions, StoreError> {
     }
 }
 
+/// Comparing each of so many rows with each lease takes no time worth two more round trips.
+const FEW: usize = 50;
+
 /// The only place that turns text and values into a statement of this database.
 fn statement<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
     #[cfg(feature = "mutations")]
@@ -167,6 +170,27 @@ impl PostgresWire {
     ) -> Result<Vec<QueryResult>, StoreError> {
         let rows = self.db.query_all_raw(statement(sql, values)).await;
         rows.map_err(|e| StoreError::database(BACKEND, operation, e))
+    }
+
+    /// A write of a set of rows, which is joined with leases. A planner that has counted an almost empty table, or the rows of
+    /// another cluster, would join 10,000 leases with 2,000 rows by comparing each with each: 15 s instead of 0.1 s, until
+    /// the table is analyzed again. Each of the three is a statement of its own: nothing is locked between them.
+    async fn matched_set<const N: usize>(
+        &self,
+        operation: &'static str,
+        sql: &str,
+        rows: usize,
+        values: [Value; N],
+    ) -> Result<Answer, StoreError> {
+        if rows <= FEW {
+            return self.matched(operation, sql, values).await;
+        }
+        self.all(operation, "select set_config('enable_nestloop', 'off', false)", []).await?;
+        let matched = self.matched(operation, sql, values).await;
+        let restored = self.all(operation, "select set_config('enable_nestloop', 'on', false)", []).await;
+        let matched = matched?;
+        restored?;
+        Ok(matched)
     }
 
     /// A write that returns how many rows it matched.

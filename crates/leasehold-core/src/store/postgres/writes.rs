@@ -166,24 +166,25 @@ impl PostgresWire {
                 self.matched("adopt", ADOPT, values).await
             }
             Request::Grant { rows, incarnation, epoch, term } => {
-                let rows = json::grants(rows).into();
+                let (count, rows) = (rows.len(), json::grants(rows).into());
                 let values = [name(), tell(), rows, (*incarnation.0).into(), (*epoch).into(), (*term).into()];
-                self.matched("grant", GRANT, values).await
+                self.matched_set("grant", GRANT, count, values).await
             }
             Request::HandOver { session, rows, incarnation, epoch } => {
-                let rows = json::handovers(rows).into();
+                let (count, rows) = (rows.len(), json::handovers(rows).into());
                 let values =
                     [name(), tell(), rows, (*incarnation.0).into(), (*epoch).into(), session.0.into()];
-                self.matched("hand over", HAND_OVER, values).await
+                self.matched_set("hand over", HAND_OVER, count, values).await
             }
             Request::Rerun { session, rows, incarnation, epoch } => {
-                let rows = json::reruns(rows).into();
+                let (count, rows) = (rows.len(), json::reruns(rows).into());
                 let values =
                     [name(), tell(), rows, (*incarnation.0).into(), (*epoch).into(), session.0.into()];
-                self.matched("rerun", RERUN, values).await
+                self.matched_set("rerun", RERUN, count, values).await
             }
             Request::Target { rows } => {
-                self.matched("target", TARGET, [name(), tell(), json::targets(rows).into()]).await
+                let values = [name(), tell(), json::targets(rows).into()];
+                self.matched_set("target", TARGET, rows.len(), values).await
             }
             Request::KeepOut { rows } => {
                 self.all("keep out", FORGET_KEEP_OUTS, [name()]).await?;
