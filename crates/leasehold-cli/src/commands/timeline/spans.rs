@@ -53,8 +53,9 @@ impl Night {
         until: i64,
         wanted: impl Fn(&str) -> bool,
     ) -> Self {
-        let mut spans =
-            Spans { earliest: events.first().map_or(from, |event| event.at_ms), ..Spans::default() };
+        let at = |event: Option<&StoredEvent>| event.map_or(from, |event| event.at_ms);
+        let (earliest, latest) = (at(events.first()), at(events.last()));
+        let mut spans = Spans { earliest, latest, ..Spans::default() };
         // Node ids are used again: whose session it is that expires.
         let mut sessions: BTreeMap<&str, &str> = BTreeMap::new();
         for stored in events {
