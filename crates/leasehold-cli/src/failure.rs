@@ -91,8 +91,7 @@ fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One line, whatever a database said.
-        let line = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        f.write_str(&crate::output::printable(&line))
+        f.write_str(&crate::output::one_line(&self.text))
     }
 }
 

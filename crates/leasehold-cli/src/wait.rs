@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::arguments::Awaited;
 use crate::failure::Failure;
-use crate::output::printable;
+use crate::output::one_line;
 
 /// A fifth of the least that a person notices as waiting.
 const LOOK: Duration = Duration::from_millis(200);
@@ -67,7 +67,7 @@ struct Line {
 impl Line {
     fn show(&mut self, at: Duration, text: &str) {
         // It may quote what the database holds.
-        let text = &printable(&text.split_whitespace().collect::<Vec<_>>().join(" "));
+        let text = &one_line(text);
         let mut error = std::io::stderr();
         let terminal = error.is_terminal();
         let news = self.said.as_ref().is_none_or(|(when, said)| said != text || at >= *when + SAY);

@@ -4,8 +4,11 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 /// A point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Point {
     /// A coordination statement is on its way to the database, and not answered.
     QuerySent,
@@ -17,6 +20,12 @@ pub enum Point {
     HandlerStarted,
     /// What takes effect elsewhere is on its way there.
     EffectSent,
+}
+
+impl Point {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::QuerySent, Self::Answered, Self::Committed, Self::HandlerStarted, Self::EffectSent];
 }
 
 type Hook = Box<dyn Fn(Point) + Send + Sync>;

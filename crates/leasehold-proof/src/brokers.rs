@@ -126,10 +126,18 @@ impl Consume {
     }
 }
 
+/// What messages are published to: a broker, or a store.
+#[async_trait]
+pub(crate) trait Publisher: Send + Sync {
+    /// What delivers them.
+    fn artifact(&self) -> &'static str;
+    /// Publishes; whether it is there for sure.
+    async fn publish(&self, parcel: &Parcel) -> bool;
+}
+
 /// What the rest of the proof knows of a broker.
 #[async_trait]
-trait Broker: Send + Sync {
-    fn artifact(&self) -> &'static str;
+trait Broker: Publisher {
     /// How the replica of this number reaches it.
     fn consume(&self, node: usize) -> Consume;
     fn kinds(&self) -> Kinds;
@@ -137,8 +145,6 @@ trait Broker: Send + Sync {
     async fn hurt(&self, hurt: &Hurt) -> Result<Option<Told>>;
     /// Ends whatever hurts.
     async fn heal(&self) -> Result<()>;
-    /// Publishes; whether the broker has it for sure.
-    async fn publish(&self, parcel: &Parcel) -> bool;
     /// What is otherwise than with one healthy consumer that has nothing left to do.
     async fn look(&self) -> Result<Option<String>>;
     async fn end(&self) -> Result<()>;
@@ -192,7 +198,9 @@ impl Brokers {
 
     /// Publishes to each until it is told to stop; what was confirmed.
     pub(crate) fn publish(&self, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<Told>>> {
-        let publish = |broker: &Arc<dyn Broker>| tokio::spawn(publish(Arc::clone(broker), Arc::clone(stop)));
+        let publish = |broker: &Arc<dyn Broker>| {
+            tokio::spawn(publish_all(Arc::<dyn Broker>::clone(broker), Arc::clone(stop)))
+        };
         self.0.iter().map(publish).collect()
     }
 
@@ -222,7 +230,8 @@ impl Brokers {
     }
 }
 
-async fn publish(broker: Arc<dyn Broker>, stop: Arc<AtomicBool>) -> Vec<Told> {
+/// Publishes until it is told to stop, to some keys; what was confirmed.
+pub(crate) async fn publish_all(publisher: Arc<dyn Publisher>, stop: Arc<AtomicBool>) -> Vec<Told> {
     let mut confirmed = Vec::new();
     for number in 0_u64.. {
         if stop.load(Ordering::Relaxed) {
@@ -230,8 +239,8 @@ async fn publish(broker: Arc<dyn Broker>, stop: Arc<AtomicBool>) -> Vec<Told> {
         }
         let parcel = Parcel { key: format!("k{}", number % KEYS), number };
         let from = now_ms();
-        if broker.publish(&parcel).await {
-            let (artifact, key) = (broker.artifact().to_owned(), parcel.key);
+        if publisher.publish(&parcel).await {
+            let (artifact, key) = (publisher.artifact().to_owned(), parcel.key);
             confirmed.push(Told::Appended { artifact, key, number, from, at: now_ms() });
         }
         tokio::time::sleep(PUBLISH_EVERY).await;

@@ -13,46 +13,20 @@ use serde::{Deserialize, Serialize};
 use crate::node::Options;
 use crate::record::{Telling, Told, now_ms};
 
-/// Where a replica is to be hurt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum At {
-    QuerySent,
-    Answered,
-    Committed,
-    HandlerStarted,
-    EffectSent,
-}
-
-impl At {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::QuerySent, Self::Answered, Self::Committed, Self::HandlerStarted, Self::EffectSent];
-
-    fn is(self, point: Point) -> bool {
-        match self {
-            Self::QuerySent => point == Point::QuerySent,
-            Self::Answered => point == Point::Answered,
-            Self::Committed => point == Point::Committed,
-            Self::HandlerStarted => point == Point::HandlerStarted,
-            Self::EffectSent => point == Point::EffectSent,
-        }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::QuerySent => "query sent",
-            Self::Answered => "answered",
-            Self::Committed => "committed",
-            Self::HandlerStarted => "handler started",
-            Self::EffectSent => "effect sent",
-        }
+fn words(point: Point) -> &'static str {
+    match point {
+        Point::QuerySent => "query sent",
+        Point::Answered => "answered",
+        Point::Committed => "committed",
+        Point::HandlerStarted => "handler started",
+        Point::EffectSent => "effect sent",
     }
 }
 
 /// What happens there, once: to whoever is there first from so long after its start on, and not too late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Failpoint {
-    pub(crate) at: At,
+    pub(crate) at: Point,
     pub(crate) from_ms: u64,
     pub(crate) within_ms: u64,
     /// It stops for so long; without, it ends.
@@ -67,12 +41,12 @@ pub(crate) fn arm(options: &Options) {
     let done = AtomicBool::new(false);
     failpoint::set(move |point| {
         let now = now_ms();
-        if !at.is(point) || now < from || now > from + within_ms || done.swap(true, Ordering::SeqCst) {
+        if at != point || now < from || now > from + within_ms || done.swap(true, Ordering::SeqCst) {
             return;
         }
         let what = if pause_ms.is_some() { "stops" } else { "aborts" };
         let told = Told::Fault {
-            kind: format!("{what} at: {}", at.words()),
+            kind: format!("{what} at: {}", words(at)),
             node: Some(name.clone()),
             artifact: None,
         };

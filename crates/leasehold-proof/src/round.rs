@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use async_trait::async_trait;
 use leasehold::processor::{MessageStore, Outgoing, SqlStore};
 use sea_orm::{DatabaseConnection, TransactionTrait};
 
-use crate::brokers::Brokers;
+use crate::brokers::{Brokers, Publisher, publish_all};
 use crate::check::{self, Violation};
 use crate::clock::Pace;
 use crate::cluster::{Cluster, name};
@@ -25,9 +26,6 @@ const START: Duration = Duration::from_secs(60);
 const MOST_CONNECTIONS: usize = 14;
 /// Within this everything that was appended is delivered, once everybody is well.
 const DRAIN: Duration = Duration::from_secs(30);
-/// Messages are appended this often, to so many keys.
-const APPEND_EVERY: Duration = Duration::from_millis(15);
-const KEYS: u64 = 8;
 
 /// Promises about how long something takes.
 pub(crate) const LIVENESS: [&str; 4] = [LATE, LEAKED, UNDELIVERED, NOT_WHOLE];
@@ -134,7 +132,8 @@ async fn hurt(
     let stop = Arc::new(AtomicBool::new(false));
     let store = SqlStore::new(&cluster.db, STORE)?;
     let mut appending = brokers.publish(&stop);
-    appending.push(tokio::spawn(append(cluster.db.clone(), store.clone(), Arc::clone(&stop))));
+    let append = Store { db: cluster.db.clone(), store: store.clone() };
+    appending.push(tokio::spawn(publish_all(Arc::new(append), Arc::clone(&stop))));
 
     let began = now_ms();
     for step in &plan.steps {
@@ -229,28 +228,27 @@ async fn until_all_held(cluster: &Cluster<'_>, since: u64, patience: Duration) -
     }
 }
 
-/// Appends messages until it is told to stop; those whose commit was answered.
-async fn append(db: DatabaseConnection, store: SqlStore, stop: Arc<AtomicBool>) -> Vec<Told> {
-    let mut appended = Vec::new();
-    for n in 0_u64.. {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let parcel = Parcel { key: format!("k{}", n % KEYS), number: n };
-        let from = now_ms();
+/// The message store, appended to in transactions of the proof's own.
+struct Store {
+    db: DatabaseConnection,
+    store: SqlStore,
+}
+
+#[async_trait]
+impl Publisher for Store {
+    fn artifact(&self) -> &'static str {
+        PUSH
+    }
+
+    async fn publish(&self, parcel: &Parcel) -> bool {
         let done = async {
-            let txn = db.begin().await.ok()?;
-            let message = Outgoing::json(&parcel).ok()?.key(&parcel.key);
-            store.append(&txn, message).await.ok()?;
+            let txn = self.db.begin().await.ok()?;
+            let message = Outgoing::json(parcel).ok()?.key(&parcel.key);
+            self.store.append(&txn, message).await.ok()?;
             txn.commit().await.ok()
         };
-        if done.await.is_some() {
-            let Parcel { key, number } = parcel;
-            appended.push(Told::Appended { artifact: PUSH.to_owned(), key, number, from, at: now_ms() });
-        }
-        tokio::time::sleep(APPEND_EVERY).await;
+        done.await.is_some()
     }
-    appended
 }
 
 /// Waits until the store is empty; how many are left in it otherwise.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::arguments;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::output::{Color, Style, json_line, line, precise, unless_interrupted};
+use crate::output::{Color, Style, json_line, line, one_line, precise, unless_interrupted};
 
 /// How often `--follow` looks.
 const EVERY: Duration = Duration::from_millis(500);
@@ -79,7 +79,7 @@ fn detail(detail: &str) -> String {
         verb: String,
     }
     let Ok(Asked { by, reason, verb }) = serde_json::from_str(detail) else {
-        return detail.split_whitespace().collect::<Vec<_>>().join(" ");
+        return one_line(detail);
     };
     let by = if by.is_empty() { by } else { format!("by {by}") };
     let reason = if reason.is_empty() { reason } else { format!("({reason})") };

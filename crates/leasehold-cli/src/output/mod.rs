@@ -55,9 +55,14 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
     write(&printable(&format!("{text}\n")))
 }
 
+/// What somebody wrote, on one line, fit for a terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
 /// What the database holds may come from anybody, and a terminal obeys control characters: of those, only line feeds and
 /// what colours text pass.
-pub(crate) fn printable(text: &str) -> String {
+fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {

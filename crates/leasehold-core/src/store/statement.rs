@@ -1,6 +1,11 @@
 //! Statements with numbered parameters, on databases that know none.
 
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+use sea_orm::{ConnectionTrait, ExecResult};
 use sea_orm::{DbBackend, Statement, Value};
+
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+use super::error::StoreError;
 
 /// What stands before the number of a parameter in a text for [`statement`].
 pub fn marker(backend: DbBackend) -> char {
@@ -25,6 +30,17 @@ pub fn statement(backend: DbBackend, text: &str, values: impl IntoIterator<Item 
         sql.push_str(&part[digits..]);
     }
     Statement::from_sql_and_values(backend, sql, used)
+}
+
+/// Executes a statement that returns no rows, as part of `operation`.
+#[cfg(any(feature = "mysql", feature = "sqlite"))]
+pub(super) async fn run(
+    db: &impl ConnectionTrait,
+    operation: &'static str,
+    statement: Statement,
+) -> Result<ExecResult, StoreError> {
+    let done = db.execute_raw(statement).await;
+    done.map_err(|error| StoreError::database(db.get_database_backend(), operation, error))
 }
 
 #[cfg(test)]

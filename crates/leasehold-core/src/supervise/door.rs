@@ -48,9 +48,10 @@ impl Door {
     /// A socket in a folder that nobody else may enter.
     pub(super) fn open() -> io::Result<Self> {
         let name = format!("leasehold-{}", Uuid::now_v7().simple());
-        let folder = [std::env::temp_dir(), PathBuf::from("/tmp")].map(|temporary| temporary.join(&name));
-        let [first, second] = folder;
-        let folder = if first.as_os_str().len() <= LONGEST { first } else { second };
+        let mut folder = std::env::temp_dir().join(&name);
+        if folder.as_os_str().len() > LONGEST {
+            folder = Path::new("/tmp").join(&name);
+        }
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let path = folder.join("supervisor");
         let listener = UnixListener::bind(&path).inspect_err(|_| _ = std::fs::remove_dir(&folder))?;

@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use super::{Broker, Consume, TOPIC, Where, own_name};
+use super::{Broker, Consume, Publisher, TOPIC, Where, own_name};
 use crate::deliver::{Deliver, retry};
 use crate::node::AT_ONCE;
 use crate::plan::{Hurt, Kinds};
@@ -80,11 +80,20 @@ fn members(brokers: &str, group: &str) -> Result<(usize, String)> {
 }
 
 #[async_trait]
-impl Broker for Topic {
+impl Publisher for Topic {
     fn artifact(&self) -> &'static str {
         TOPIC
     }
 
+    async fn publish(&self, parcel: &Parcel) -> bool {
+        let Ok(body) = serde_json::to_string(parcel) else { return false };
+        let record = FutureRecord::to(&self.topic).key(&parcel.key).payload(&body);
+        self.producer.send(record, ANSWER).await.is_ok()
+    }
+}
+
+#[async_trait]
+impl Broker for Topic {
     fn consume(&self, _: usize) -> Consume {
         let by = self.proxy.as_ref().map(|proxy| proxy.address().to_string());
         Consume::Topic { brokers: by.unwrap_or_else(|| self.brokers.clone()), topic: self.topic.clone() }
@@ -112,12 +121,6 @@ impl Broker for Topic {
             proxy.release();
         }
         Ok(())
-    }
-
-    async fn publish(&self, parcel: &Parcel) -> bool {
-        let Ok(body) = serde_json::to_string(parcel) else { return false };
-        let record = FutureRecord::to(&self.topic).key(&parcel.key).payload(&body);
-        self.producer.send(record, ANSWER).await.is_ok()
     }
 
     async fn look(&self) -> Result<Option<String>> {

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use self::admin::Admin;
-use super::{Broker, Consume, QUEUE, own_name};
+use super::{Broker, Consume, Publisher, QUEUE, own_name};
 use crate::deliver::{Deliver, retry};
 use crate::node::AT_ONCE;
 use crate::plan::{Hurt, Kinds};
@@ -147,11 +147,41 @@ async fn control(program: &Path, order: &str) -> Result<()> {
 }
 
 #[async_trait]
-impl Broker for Rabbit {
+impl Publisher for Rabbit {
     fn artifact(&self) -> &'static str {
         QUEUE
     }
 
+    async fn publish(&self, parcel: &Parcel) -> bool {
+        let mut open = self.publishing.lock().await;
+        let publishing = async {
+            if open.is_none() {
+                *open = Some(self.connect().await?);
+            }
+            let channel = &open.as_ref().context("it was opened")?.channel;
+            let mut headers = FieldTable::default();
+            headers.insert(KEY.into(), AMQPValue::LongString(parcel.key.as_str().into()));
+            let properties = BasicProperties::default().with_headers(headers).with_delivery_mode(2);
+            // A message that no queue gets comes back, and is confirmed all the same.
+            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+            let body = serde_json::to_vec(parcel)?;
+            let sent =
+                channel.basic_publish("".into(), self.queue.as_str().into(), options, &body, properties);
+            anyhow::Ok(sent.await?.await?)
+        };
+        match tokio::time::timeout(ANSWER, publishing).await {
+            Ok(Ok(confirmation)) => matches!(confirmation, Confirmation::Ack(None)),
+            Ok(Err(_)) | Err(_) => {
+                // What becomes of it nobody knows.
+                *open = None;
+                false
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for Rabbit {
     fn consume(&self, node: usize) -> Consume {
         let (queue, url) = (self.queue.clone(), self.url.clone());
         let by = self.proxies.get(node).map(|proxy| proxy.address().to_string());
@@ -201,33 +231,6 @@ impl Broker for Rabbit {
         match self.restarting.lock().await.take() {
             Some(restarting) => restarting.await?,
             None => Ok(()),
-        }
-    }
-
-    async fn publish(&self, parcel: &Parcel) -> bool {
-        let mut open = self.publishing.lock().await;
-        let publishing = async {
-            if open.is_none() {
-                *open = Some(self.connect().await?);
-            }
-            let channel = &open.as_ref().context("it was opened")?.channel;
-            let mut headers = FieldTable::default();
-            headers.insert(KEY.into(), AMQPValue::LongString(parcel.key.as_str().into()));
-            let properties = BasicProperties::default().with_headers(headers).with_delivery_mode(2);
-            // A message that no queue gets comes back, and is confirmed all the same.
-            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let body = serde_json::to_vec(parcel)?;
-            let sent =
-                channel.basic_publish("".into(), self.queue.as_str().into(), options, &body, properties);
-            anyhow::Ok(sent.await?.await?)
-        };
-        match tokio::time::timeout(ANSWER, publishing).await {
-            Ok(Ok(confirmation)) => matches!(confirmation, Confirmation::Ack(None)),
-            Ok(Err(_)) | Err(_) => {
-                // What becomes of it nobody knows.
-                *open = None;
-                false
-            }
         }
     }
 

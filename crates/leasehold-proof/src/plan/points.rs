@@ -1,10 +1,11 @@
 //! Which replica is hurt in the middle of what: drawn beside the rest, too.
 
 use fastrand::Rng;
+use leasehold_core::failpoint::Point;
 
 use super::{Act, Plan};
 use crate::database::Abilities;
-use crate::failpoint::{At, Failpoint};
+use crate::failpoint::Failpoint;
 use crate::round::Setting;
 
 /// Sets it apart from the other draws.
@@ -18,7 +19,7 @@ impl Plan {
             return self;
         }
         let (node, ttl) = (random.usize(..setting.nodes), setting.ttl_ms);
-        let at = At::ALL[random.usize(..At::ALL.len())];
+        let at = Point::ALL[random.usize(..Point::ALL.len())];
         let (from_ms, stops) = (ttl * 2 + random.u64(..ttl * 3), random.bool());
         let pause_ms = stops.then(|| ttl * [50, 100, 200][random.usize(..3)] / 100);
         // Who stops with the one lock of a file would stop everybody.

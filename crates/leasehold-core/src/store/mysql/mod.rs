@@ -23,7 +23,7 @@ use super::error::{ErrorKind, StoreError};
 use super::fence::LeaseKey;
 use super::inspect::Findings;
 use super::locked::Locked;
-use super::statement::statement as numbered;
+use super::statement::{run, statement as numbered};
 use super::target::{Place, Target};
 use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::request::{Answer, Request};
@@ -147,8 +147,7 @@ async fn executed<const N: usize>(
     sql: &str,
     values: [Value; N],
 ) -> Result<ExecResult, StoreError> {
-    let done = db.execute_raw(statement(sql, values)).await;
-    done.map_err(|e| StoreError::database(BACKEND, operation, e))
+    run(db, operation, statement(sql, values)).await
 }
 
 #[derive(Debug)]

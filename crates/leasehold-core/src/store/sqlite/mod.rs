@@ -25,6 +25,7 @@ use super::error::{ErrorKind, StoreError};
 use super::fence::LeaseKey;
 use super::inspect::Findings;
 use super::locked::Locked;
+use super::statement::run;
 use super::target::{Place, Target};
 use crate::name::{ArtifactName, ClusterName};
 use crate::protocol::ids::Incarnation;
@@ -199,8 +200,7 @@ async fn executed<const N: usize>(
     sql: &str,
     values: [Value; N],
 ) -> Result<ExecResult, StoreError> {
-    let done = db.execute_raw(statement(sql, values)).await;
-    done.map_err(|e| StoreError::database(BACKEND, operation, e))
+    run(db, operation, statement(sql, values)).await
 }
 
 async fn commit(txn: DatabaseTransaction, operation: &'static str) -> Result<(), StoreError> {

@@ -84,6 +84,10 @@ const KEEP_OUT: &str = "insert into leasehold_keepout (cluster, artifact, sessio
 const FORGET_KEEP_OUTS: &str = "delete from leasehold_keepout where cluster = ?1 \
      and session not in (select session from leasehold_node where cluster = ?1)";
 
+fn matched(done: ExecResult) -> Answer {
+    Answer::Matched(done.rows_affected())
+}
+
 impl SqliteWire {
     pub(super) async fn write(&self, cluster: &ClusterName, request: &Request) -> Result<Answer, StoreError> {
         let name = || Value::from(cluster.as_str());
@@ -116,21 +120,18 @@ impl SqliteWire {
             Request::Grant { rows, incarnation, epoch, term } => {
                 let rows = json::grants(rows).into();
                 let values = [name(), rows, (*incarnation.0).into(), (*epoch).into(), (*term).into()];
-                let done = self.raising("grant", cluster, GRANT, values).await?;
-                Ok(Answer::Matched(done.rows_affected()))
+                self.raising("grant", cluster, GRANT, values).await.map(matched)
             }
             Request::HandOver { session, rows, incarnation, epoch } => {
                 let rows = json::handovers(rows).into();
                 let (inc, live) = (Value::from(&*incarnation.0), is_live(incarnation).into());
                 let values = [name(), rows, inc, (*epoch).into(), session.0.into(), live];
-                let done = self.raising("hand over", cluster, HAND_OVER, values).await?;
-                Ok(Answer::Matched(done.rows_affected()))
+                self.raising("hand over", cluster, HAND_OVER, values).await.map(matched)
             }
             Request::Rerun { session, rows, incarnation, epoch } => {
                 let rows = json::reruns(rows).into();
                 let values = [name(), rows, (*incarnation.0).into(), (*epoch).into(), session.0.into()];
-                let done = self.raising("rerun", cluster, RERUN, values).await?;
-                Ok(Answer::Matched(done.rows_affected()))
+                self.raising("rerun", cluster, RERUN, values).await.map(matched)
             }
             Request::Target { rows } => {
                 let values = || [name(), json::targets(rows).into()];
