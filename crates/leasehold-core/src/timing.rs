@@ -115,6 +115,12 @@ impl Timings {
         self.ttl.max(MIN_PATIENCE)
     }
 
+    /// How long a call that failed is not repeated, from when it was sent: a database that fails each call at once is asked
+    /// for the same at most so often.
+    pub(crate) fn pause(&self) -> Duration {
+        self.watch / 4
+    }
+
     /// The timeout of a renewal or a watch when `trust` is left.
     pub(crate) fn call(&self, trust: Duration) -> Duration {
         let left = if trust.is_zero() { self.ttl } else { trust };

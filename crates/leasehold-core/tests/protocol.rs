@@ -8,7 +8,7 @@ use leasehold_core::name::{ArtifactName, NodeId};
 use leasehold_core::protocol::Event;
 use leasehold_core::protocol::action::Outcome;
 use leasehold_core::protocol::request::{Answer, Desired, Request};
-use leasehold_core::resolver::RoundRobin;
+use leasehold_core::resolver::{ActivePassive, RoundRobin};
 use leasehold_core::timing::Timings;
 use leasehold_testkit::simulation::{Happening, Simulation, deployment};
 
@@ -163,6 +163,58 @@ fn a_node_cut_off_from_the_database_stops_by_its_own_clock() {
     sim.isolate(&victim, false);
     sim.advance(TTL * 3, &JOBS);
     assert!(other_holder(&sim, &victim));
+}
+
+/// Whatever a node is about when the database begins to fail each call at once, nothing is repeated with every round trip.
+#[test]
+fn a_database_that_fails_each_call_at_once_is_not_flooded() {
+    let more = || Event::Deploy(deployment(&["import", "invoices", "export"], ActivePassive::NAME));
+    let nodes = ["a", "b", "c"];
+    for (what, phase) in ["idle", "deploys", "drains", "leaves", "fails", "died", "restarted"]
+        .into_iter()
+        .flat_map(|what| (0..20).map(move |phase| (what, phase)))
+    {
+        let mut sim = cluster(&nodes);
+        sim.advance(TTL + Duration::from_millis(37 * phase), &JOBS);
+        let holder = sim.holder("import").unwrap();
+        let other = nodes.into_iter().find(|node| **node != holder).unwrap();
+        match what {
+            "died" => {
+                sim.kill(other);
+                sim.advance(TTL - Duration::from_millis(37 * phase), &JOBS);
+            }
+            "restarted" => {
+                sim.restart_database("second");
+                sim.advance(TTL - Duration::from_millis(37 * phase), &JOBS);
+            }
+            _ => {}
+        }
+        let left: Vec<_> = nodes.into_iter().filter(|node| sim.machine(node).is_some()).collect();
+        left.iter().for_each(|node| sim.refuse(node, true));
+        match what {
+            "deploys" => sim.tell(&holder, more()),
+            "drains" => sim.tell(&holder, Event::Drain(true)),
+            "leaves" => sim.tell(&holder, Event::Leave),
+            "fails" => {
+                (0..4).for_each(|_| sim.end_run(&holder, "import", Outcome::Failed("no such table".into())));
+            }
+            _ => {}
+        }
+        let before: Vec<_> = left.iter().map(|node| sim.statements(node)).collect();
+        let outage = TTL * 5;
+        sim.advance(outage, &JOBS);
+        for (node, before) in left.iter().zip(before) {
+            let calls = sim.statements(node) - before;
+            // Renewals, watches, and two things more that are owed, each with a pause of a quarter of a watch.
+            let bound = 4 * outage.as_millis() / (timings().watch / 4).as_millis();
+            assert!(calls <= usize::try_from(bound).unwrap(), "{what} {phase}: {node} made {calls} calls");
+        }
+        left.iter().for_each(|node| sim.refuse(node, false));
+        let again = sim.wait(TTL * 4, |sim| {
+            JOBS.iter().all(|job| sim.holder(job).is_some_and(|now| what != "drains" || now != holder))
+        });
+        assert!(again.is_some(), "{what} {phase}: runs again without a restart");
+    }
 }
 
 #[test]

@@ -56,6 +56,7 @@ struct Node {
     runs: BTreeMap<ArtifactName, Token>,
     frozen: bool,
     isolated: bool,
+    refused: bool,
     inbox: Vec<Event>,
     wake: Option<Instant>,
     statements: usize,
@@ -77,7 +78,7 @@ struct Flying {
 #[derive(Debug)]
 enum Leg {
     Request(Request),
-    Answer(Box<Answer>),
+    Answer(Box<Result<Answer, CallError>>),
 }
 
 /// What happened, in order.
@@ -159,6 +160,7 @@ impl Simulation {
             runs: BTreeMap::new(),
             frozen: false,
             isolated: false,
+            refused: false,
             inbox: Vec::new(),
             wake: Some(self.now),
             statements: 0,
@@ -196,6 +198,11 @@ impl Simulation {
     /// Cuts a node off from the database, or connects it again.
     pub fn isolate(&mut self, node: &str, isolated: bool) {
         self.node(node).isolated = isolated;
+    }
+
+    /// Fails each call of a node at once, or no longer: a server that refuses connections, a database file that is gone.
+    pub fn refuse(&mut self, node: &str, refused: bool) {
+        self.node(node).refused = refused;
     }
 
     /// Runs of this node go on after they were asked to end.
@@ -322,17 +329,23 @@ impl Simulation {
     }
 
     fn land(&mut self, flying: Flying) {
-        let isolated = self.nodes.get(&flying.node).is_some_and(|node| node.isolated);
+        let node = self.nodes.get(&flying.node);
+        let isolated = node.is_some_and(|node| node.isolated);
+        let refused = node.is_some_and(|node| node.refused);
         match flying.leg {
             Leg::Request(_) if isolated => {}
             Leg::Request(request) => {
-                let answer = Leg::Answer(Box::new(self.database.apply(&request)));
+                let result = if refused {
+                    Err(CallError { message: "refused".into() })
+                } else {
+                    Ok(self.database.apply(&request))
+                };
+                let answer = Leg::Answer(Box::new(result));
                 self.flying.push(Flying { at: self.now + self.latency, leg: answer, ..flying });
             }
             Leg::Answer(_) if isolated || !self.nodes.contains_key(&flying.node) => {}
-            Leg::Answer(answer) => {
-                let result: Result<Answer, CallError> = Ok(*answer);
-                self.deliver(&flying.node, Event::Answer { id: flying.id, result });
+            Leg::Answer(result) => {
+                self.deliver(&flying.node, Event::Answer { id: flying.id, result: *result });
             }
         }
     }

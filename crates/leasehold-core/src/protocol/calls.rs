@@ -43,6 +43,19 @@ pub(super) enum Purpose {
     Leave,
 }
 
+impl Purpose {
+    /// Whether who asks decides when it is asked again after a failure. Everything else follows from what is owed, and would be
+    /// asked again with the next step.
+    fn is_paced(self) -> bool {
+        match self {
+            Self::Clean | Self::Open | Self::Join | Self::Renew | Self::Watch => true,
+            Self::Elect | Self::Leases | Self::Plan => true,
+            Self::Register | Self::Held | Self::HandOver | Self::Rerun | Self::KeepOut => false,
+            Self::Drain | Self::Deploy | Self::Expire(_) | Self::Adopt | Self::Leave => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pending {
     id: CallId,
@@ -55,6 +68,8 @@ struct Pending {
 pub(super) struct Calls {
     asked: u64,
     pending: BTreeMap<Purpose, Pending>,
+    /// Purposes whose last call failed, and until when they are not asked for again.
+    resting: BTreeMap<Purpose, Instant>,
 }
 
 /// A call that ended, by an answer or by its timeout.
@@ -66,8 +81,28 @@ pub(super) struct Ended {
 }
 
 impl Calls {
-    pub(super) fn busy(&self, purpose: Purpose) -> bool {
+    /// Whether a call for it is under way.
+    pub(super) fn pending(&self, purpose: Purpose) -> bool {
         self.pending.contains_key(&purpose)
+    }
+
+    /// Whether nothing can be asked for it now: a call is under way, or rests after a failure.
+    pub(super) fn busy(&self, purpose: Purpose) -> bool {
+        self.pending(purpose) || self.resting.contains_key(&purpose)
+    }
+
+    /// A call has failed: a database that fails each call at once is not to be asked as fast as it answers. The pause counts
+    /// from when the call was sent: after a timeout it is over.
+    pub(super) fn failed(&mut self, ended: &Ended, now: Instant, pause: Duration) {
+        let until = ended.sent + pause;
+        if !ended.purpose.is_paced() && until > now {
+            self.resting.insert(ended.purpose, until);
+        }
+    }
+
+    /// Ends the pauses that are over.
+    pub(super) fn rested(&mut self, now: Instant) {
+        self.resting.retain(|_, until| *until > now);
     }
 
     pub(super) fn ask(
@@ -103,6 +138,7 @@ impl Calls {
     /// Forgets all calls: their session is over.
     pub(super) fn forget(&mut self) {
         self.pending.clear();
+        self.resting.clear();
     }
 
     /// The last call that was asked.
@@ -110,7 +146,9 @@ impl Calls {
         CallId(self.asked)
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.pending.values().map(|pending| pending.until).min()
+    /// When the next call is given up or may be repeated.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        let timeouts = self.pending.values().map(|pending| pending.until);
+        timeouts.chain(self.resting.values().copied()).min()
     }
 }

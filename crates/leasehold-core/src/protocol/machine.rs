@@ -164,6 +164,7 @@ impl Machine {
     /// Takes in an event. `now` never goes back; `fresh` is an identity that was never used before.
     pub fn handle(&mut self, now: Instant, fresh: SessionId, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.calls.rested(now);
         let ended: Vec<(Ended, Result<Answer, CallError>)> = match event {
             Event::Answer { id, result } => {
                 self.calls.answered(id).map(|ended| (ended, result)).into_iter().collect()
@@ -216,7 +217,7 @@ impl Machine {
             Phase::Left => return None,
         };
         let adoption = self.adoption_due().filter(|_| !self.calls.busy(Purpose::Adopt));
-        [phase, self.calls.next_timeout(), adoption].into_iter().flatten().min()
+        [phase, self.calls.next_wake(), adoption].into_iter().flatten().min()
     }
 
     fn io<'a>(
@@ -261,6 +262,9 @@ impl Machine {
         result: Result<Answer, CallError>,
     ) {
         let (mut io, phase, former) = self.io(now, fresh, actions);
+        if result.is_err() {
+            io.calls.failed(&ended, now, io.config.timings.pause());
+        }
         if ended.purpose == Purpose::Adopt && result.is_ok() {
             io.difference.forget();
         }

@@ -205,10 +205,10 @@ impl Session {
                 self.see(io, ended, view);
             }
             // The next attempt goes at once after a timeout; after an error a moment later.
-            (Purpose::Renew, _) => self.next_renewal = io.now + io.config.timings.watch / 4,
+            (Purpose::Renew, _) => self.next_renewal = io.now + io.config.timings.pause(),
             (Purpose::Watch, Ok(Answer::View(view))) => self.see(io, ended, view),
             (Purpose::Held, Ok(Answer::Held { cluster, rows })) => {
-                let under_way = io.calls.busy(Purpose::HandOver) || io.calls.busy(Purpose::Rerun);
+                let under_way = io.calls.pending(Purpose::HandOver) || io.calls.pending(Purpose::Rerun);
                 self.holdings.take(&cluster, rows, under_way, io.config.rules);
             }
             (Purpose::HandOver | Purpose::Rerun, _) => self.holdings.unsure(),
@@ -367,7 +367,16 @@ impl Session {
         if io.now < self.unrest_until { watch / UNREST_FACTOR } else { watch }
     }
 
+    /// Whoever cannot renew does not judge others: after an outage each would find all others due, and each call of each would
+    /// fail like its own renewals.
+    fn is_trusted(&self) -> bool {
+        self.trust.is_some() && !self.lapsed
+    }
+
     fn expire(&self, io: &mut Io<'_>) {
+        if !self.is_trusted() {
+            return;
+        }
         let Some(view) = self.settled_view() else { return };
         for (session, beat) in io.observers.due(Some(self.id), io.now) {
             let incarnation = view.cluster.adopted.clone();
@@ -483,7 +492,7 @@ impl Session {
         let timings = &config.timings;
         let free = |purpose, at: Instant| (!calls.busy(purpose)).then_some(at);
         let lapse = self.trust.filter(|_| !self.lapsed).map(|until| until - timings.guard());
-        let expiry = self.settled_view().map(|_| {
+        let expiry = self.settled_view().filter(|_| self.is_trusted()).map(|_| {
             observers.next_due(|session| session == self.id || calls.busy(Purpose::Expire(session)))
         });
         let leave = match intent {
