@@ -298,6 +298,8 @@ pub(crate) enum Store {
         #[command(flatten)]
         which: WhichMessages,
         #[command(flatten)]
+        asked: Asked,
+        #[command(flatten)]
         consent: Consent,
     },
     /// Delete messages that wait, or are parked.
@@ -309,6 +311,8 @@ pub(crate) enum Store {
         parked: bool,
         #[command(flatten)]
         which: WhichMessages,
+        #[command(flatten)]
+        asked: Asked,
         #[command(flatten)]
         consent: Consent,
     },

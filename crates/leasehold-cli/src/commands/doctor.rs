@@ -101,8 +101,12 @@ pub(super) async fn doctor(place: &Place) -> Result<ExitCode, Failure> {
 async fn server(target: &Target, findings: &mut Findings) -> bool {
     match store::inspect(target).await {
         Ok(found) => {
-            findings
-                .fine("server", format!("{} at {target}: takes writes, commits are durable", found.server));
+            let durable =
+                if found.doubts.is_empty() { "commits are durable" } else { "commits outlive the server" };
+            findings.fine("server", format!("{} at {target}: takes writes, {durable}", found.server));
+            for doubt in found.doubts {
+                findings.add(Level::Warning, "durability", doubt.text, doubt.remedy);
+            }
             true
         }
         Err(error) => {

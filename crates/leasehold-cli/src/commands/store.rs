@@ -1,13 +1,14 @@
 //! Message stores: how full, what is in them, and what people do with it.
 
+use leasehold_core::control::Control;
 use leasehold_core::store as database;
 use leasehold_processor::store::{Depth, MessageStore};
 use leasehold_processor::{SqlStore, Which};
 use sea_orm::DatabaseConnection;
 use serde::Serialize;
 
-use crate::arguments::{Place, Store, WhichMessages};
-use crate::cluster::target;
+use crate::arguments::{Asked, Place, Store, WhichMessages};
+use crate::cluster::{target, url};
 use crate::confirm::confirm;
 use crate::failure::Failure;
 use crate::output::{Report, Style, Table, age, clock, json_line, line, view};
@@ -63,24 +64,27 @@ pub(super) async fn store(place: &Place, command: Store) -> Result<(), Failure> 
             list(&found, parked)?.print(json)
         }
         Store::Peek { store, id } => peek(&open(&db, &store).await?, id).await?.print(json),
-        Store::Replay { store, which, consent } => {
+        Store::Replay { store, which, asked, consent } => {
             let opened = open(&db, &store).await?;
             let what = described(which);
             confirm(
                 consent,
                 &format!("replaying {what} of {store} delivers again what was parked, out of order"),
             )?;
-            done(json, "replayed", opened.replay(which.into()).await?, &store)
+            let control = Control::open(&url(place)?, &place.cluster).await?;
+            let count = opened.replay(which.into()).await?;
+            done(json, control, &asked, "replayed", count, &store, "parked").await
         }
-        Store::Purge { store, parked, which, consent } => {
+        Store::Purge { store, parked, which, asked, consent } => {
             let opened = open(&db, &store).await?;
             let (what, kind) = (described(which), if parked { "parked" } else { "waiting" });
             confirm(consent, &format!("purging {what} of {store} ({kind}) destroys messages for good"))?;
+            let control = Control::open(&url(place)?, &place.cluster).await?;
             let count = match parked {
                 true => opened.purge_parked(which.into()).await?,
                 false => opened.purge(which.into()).await?,
             };
-            done(json, "purged", count, &store)
+            done(json, control, &asked, "purged", count, &store, kind).await
         }
     }
 }
@@ -105,12 +109,22 @@ impl From<WhichMessages> for Which {
     }
 }
 
-fn done(json: bool, what: &str, count: u64, store: &str) -> Result<(), Failure> {
+async fn done(
+    json: bool,
+    control: Control,
+    asked: &Asked,
+    what: &str,
+    count: u64,
+    store: &str,
+    kind: &str,
+) -> Result<(), Failure> {
     if count == 0 {
         return Err(Failure::refused(format!(
             "nothing of {store} was {what}: there is no such message; see `leasehold store list {store}`"
         )));
     }
+    let control = control.by(&asked.by).reason(&asked.reason);
+    control.tell(what, &format!("{count} {kind} messages of {store}")).await;
     match json {
         true => json_line(&serde_json::json!({ what: count })),
         false => line(&format!("{what} {count} messages of {store}")),

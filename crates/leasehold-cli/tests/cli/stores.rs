@@ -35,6 +35,10 @@ async fn looked_into_replayed_and_purged() {
         bed.ask(&["store", "replay", &name, "--id", &id, "--yes"]).await.badly(4);
         let said = bed.ask(&["store", "purge", &name, "--parked", "--all", "--yes"]).await.well();
         assert_eq!(said, format!("purged 1 messages of {name}\n"));
+        let told = bed.ask(&["events", "--kind", "replayed", "--kind", "purged"]).await.well();
+        for what in ["replayed", "purged"] {
+            assert!(told.contains(&format!("1 parked messages of {name}")) && told.contains(what), "{told}");
+        }
         let depth = bed.json(&["store", "depth", &name]).await;
         assert_eq!((&depth["stores"][0]["waiting"], &depth["stores"][0]["parked"]), (&1.into(), &0.into()));
         let unknown = bed.ask(&["store", "depth", &format!("{name}x")]).await.badly(3);

@@ -347,6 +347,18 @@ impl Control {
         }
     }
 
+    /// Keeps in the audit trail what somebody has done beside leases: `kind` is one word for it, `more` says to what. Losing
+    /// it is allowed, as of all events: errors are logged.
+    pub async fn tell(&self, kind: &str, more: &str) {
+        match Link::open(&self.target).await {
+            Ok(link) => {
+                self.note(&link, kind, None, None, more).await;
+                link.close().await;
+            }
+            Err(error) => untold(kind, &error),
+        }
+    }
+
     async fn note(
         &self,
         link: &Link,
@@ -372,9 +384,13 @@ impl Control {
         };
         // What was asked for has happened; losing an event is allowed.
         if let Err(error) = audit::record(link.connection(), &self.cluster, &[event]).await {
-            tracing::warn!(%error, kind, "the change is made, but the audit trail does not say so");
+            untold(kind, &error);
         }
     }
+}
+
+fn untold(kind: &str, error: &StoreError) {
+    tracing::warn!(%error, kind, "the change is made, but the audit trail does not say so");
 }
 
 fn unknown(artifact: &ArtifactName) -> Error {

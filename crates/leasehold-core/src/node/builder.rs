@@ -382,7 +382,9 @@ impl NodeBuilder {
 
 /// Refuses what cannot carry leases, before anything is changed, and brings the schema up to date.
 async fn prepare(target: &Target, migrate: bool) -> Result<(), Error> {
-    store::inspect(target).await?;
+    for doubt in store::inspect(target).await?.doubts {
+        tracing::warn!(database = %target, "{}; {}", doubt.text, doubt.remedy);
+    }
     if migrate {
         store::migrate(target).await?;
     } else {

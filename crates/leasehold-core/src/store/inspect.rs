@@ -13,6 +13,17 @@ use super::target::Target;
 pub struct Findings {
     /// The server or library and its version.
     pub server: String,
+    /// What may lose commits when the machine crashes, although the server acknowledged them.
+    pub doubts: Vec<Doubt>,
+}
+
+/// Something about a database that stops no node, and that somebody should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// What was found, and what comes of it.
+    pub text: String,
+    /// What to do.
+    pub remedy: &'static str,
 }
 
 /// Refuses a database that cannot carry leases: one that takes no writes, loses commits, or lies on a network file

@@ -32,7 +32,7 @@ mod target;
 
 pub use error::{ErrorKind, StoreError};
 pub use fence::{LeaseKey, fence};
-pub use inspect::{Findings, inspect, migrate, schema_state, verify};
+pub use inspect::{Doubt, Findings, inspect, migrate, schema_state, verify};
 pub use leasehold_migration::{MigrateError, SchemaState, script_after as schema_script};
 pub use link::Link;
 #[cfg(feature = "postgres")]

@@ -8,7 +8,7 @@ use sea_orm::{DatabaseConnection, SqlxMySqlConnector};
 
 use super::BACKEND;
 use crate::store::error::{ErrorKind, StoreError};
-use crate::store::inspect::Findings;
+use crate::store::inspect::{Doubt, Findings};
 
 /// How long a connection may take, and how long a call waits for the one before it.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -151,6 +151,7 @@ struct Settings {
     logs: bool,
     binlog_format: String,
     flush_at_commit: i64,
+    doublewrite: String,
     database: Option<String>,
 }
 
@@ -158,13 +159,15 @@ impl Settings {
     async fn read(connection: &mut MySqlConnection) -> Result<Self, StoreError> {
         let column = |e| StoreError::sqlx(BACKEND, "inspect", &e);
         let sql = "select cast(@@global.log_bin as signed), cast(@@session.binlog_format as char), \
-                   cast(@@global.innodb_flush_log_at_trx_commit as signed), database()";
+                   cast(@@global.innodb_flush_log_at_trx_commit as signed), cast(@@global.innodb_doublewrite as char), \
+                   database()";
         let row = sqlx::query(sql).fetch_one(connection).await.map_err(column)?;
         Ok(Self {
             logs: row.try_get::<i64, _>(0).map_err(column)? != 0,
             binlog_format: row.try_get(1).map_err(column)?,
             flush_at_commit: row.try_get(2).map_err(column)?,
-            database: row.try_get(3).map_err(column)?,
+            doublewrite: row.try_get(3).map_err(column)?,
+            database: row.try_get(4).map_err(column)?,
         })
     }
 
@@ -193,16 +196,39 @@ impl Settings {
         }
         Ok(())
     }
+
+    fn doubts(&self) -> Vec<Doubt> {
+        let mut doubts = Vec::new();
+        if self.flush_at_commit != 1 {
+            doubts.push(Doubt {
+                text: format!(
+                    "innodb_flush_log_at_trx_commit is {}: a crash of the machine loses commits",
+                    self.flush_at_commit
+                ),
+                remedy: "set it to 1",
+            });
+        }
+        if ["0", "OFF"].iter().any(|off| self.doublewrite.eq_ignore_ascii_case(off)) {
+            doubts.push(Doubt {
+                text: "innodb_doublewrite is off: a crash of the machine may destroy pages of the database"
+                    .to_owned(),
+                remedy: "set it to ON",
+            });
+        }
+        doubts
+    }
 }
 
 pub(super) async fn inspect(options: MySqlConnectOptions) -> Result<Findings, StoreError> {
     let mut connection = probe(&options).await?;
     let server = refuse_read_only(&mut connection).await?;
     let name = server.check()?;
-    Settings::read(&mut connection).await?.check()?;
+    let settings = Settings::read(&mut connection).await?;
+    settings.check()?;
     let _ = connection.close().await;
-    Ok(Findings { server: format!("{name} {}", server.version) })
+    Ok(Findings { server: format!("{name} {}", server.version), doubts: settings.doubts() })
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,9 +255,14 @@ mod tests {
             logs: true,
             binlog_format: "MIXED".to_owned(),
             flush_at_commit: 1,
+            doublewrite: "ON".to_owned(),
             database: Some("orders".to_owned()),
         };
         good.check().unwrap();
+        assert_eq!(good.doubts(), []);
+        let doubted = Settings { flush_at_commit: 2, doublewrite: "OFF".to_owned(), ..good.clone() };
+        doubted.check().unwrap();
+        assert_eq!(doubted.doubts().len(), 2);
         let refused = |settings: Settings| settings.check().unwrap_err().to_string();
         let format = || "STATEMENT".to_owned();
         assert!(refused(Settings { binlog_format: format(), ..good.clone() }).contains("ROW or MIXED"));

@@ -9,7 +9,7 @@ use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use super::BACKEND;
 use crate::name::ClusterName;
 use crate::store::error::{ErrorKind, StoreError};
-use crate::store::inspect::Findings;
+use crate::store::inspect::{Doubt, Findings};
 
 /// How long a connection may take, and how long a call waits for the one before it.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -109,7 +109,7 @@ pub(super) async fn inspect(options: PgConnectOptions) -> Result<Findings, Store
     let mut connection = probe(&options).await?;
     refuse_recovery(&mut connection).await?;
     let sql = "select current_setting('synchronous_commit'), current_setting('server_version'), \
-               current_setting('server_version_num')::int";
+               current_setting('server_version_num')::int, current_setting('fsync'), current_setting('full_page_writes')";
     let row = sqlx::query(sql).fetch_one(&mut connection).await;
     let row = row.map_err(|e| StoreError::sqlx(BACKEND, "inspect", &e))?;
     let column = |e| StoreError::sqlx(BACKEND, "inspect", &e);
@@ -127,8 +127,23 @@ pub(super) async fn inspect(options: PgConnectOptions) -> Result<Findings, Store
         let message = format!("PostgreSQL {version} is too old; leasehold needs 15 or newer");
         return Err(StoreError::new(ErrorKind::Invalid, "inspect", message));
     }
+    let (fsync, pages): (String, String) = (row.try_get(3).map_err(column)?, row.try_get(4).map_err(column)?);
     let _ = connection.close().await;
-    Ok(Findings { server: format!("PostgreSQL {version}") })
+    Ok(Findings { server: format!("PostgreSQL {version}"), doubts: doubts(&fsync, &pages) })
+}
+
+/// A crash of the machine shows as another life of the server, and leases are safe then; what was committed is not.
+fn doubts(fsync: &str, pages: &str) -> Vec<Doubt> {
+    let settings = [
+        ("fsync", fsync, "a crash of the machine loses commits and may destroy the database"),
+        ("full_page_writes", pages, "a crash of the machine may destroy pages of the database"),
+    ];
+    let off = settings.into_iter().filter(|(_, value, _)| *value == "off");
+    off.map(|(name, _, so)| Doubt {
+        text: format!("{name} is off: {so}"),
+        remedy: "set it to on, and reload the server",
+    })
+    .collect()
 }
 
 /// The channel on which the nodes of a cluster wake each other. The hash (FNV-1a) keeps it below 63 bytes and is part
@@ -142,6 +157,15 @@ pub(in crate::store) fn channel(cluster: &ClusterName) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_crash_of_the_machine_may_lose_is_doubted() {
+        assert_eq!(doubts("on", "on"), []);
+        assert!(
+            doubts("off", "on")[0].text.starts_with("fsync is off: a crash of the machine loses commits")
+        );
+        assert_eq!(doubts("off", "off").len(), 2);
+    }
 
     #[test]
     fn the_channel_of_a_cluster_never_changes() {

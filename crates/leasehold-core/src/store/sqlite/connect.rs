@@ -87,7 +87,7 @@ pub(super) fn inspect(options: &SqliteConnectOptions) -> Result<Findings, StoreE
     if path.exists() && !writable(path) {
         return read_only(path);
     }
-    Ok(Findings { server: "SQLite".to_owned() })
+    Ok(Findings { server: "SQLite".to_owned(), doubts: Vec::new() })
 }
 
 #[cfg(unix)]
