@@ -13,19 +13,31 @@ use tokio::sync::Notify;
 
 /// What it has taken.
 #[derive(Clone, Default)]
-pub(crate) struct Count(Arc<(AtomicUsize, Notify)>);
+pub(crate) struct Count(Arc<Counted>);
+
+#[derive(Default)]
+struct Counted {
+    taken: AtomicUsize,
+    /// Somebody waits until so many have come: to be woken for each one would cost what is measured.
+    awaited: AtomicUsize,
+    reached: Notify,
+}
 
 impl Count {
     pub(crate) fn add(&self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
-        self.0.1.notify_one();
+        let taken = self.0.taken.fetch_add(1, Ordering::SeqCst) + 1;
+        if taken >= self.0.awaited.load(Ordering::SeqCst) {
+            self.0.reached.notify_one();
+        }
     }
 
-    /// Waits until so many have come.
+    /// Waits until so many have come. One waits at a time.
     pub(crate) async fn reaches(&self, many: usize) {
-        while self.0.0.load(Ordering::Relaxed) < many {
-            self.0.1.notified().await;
+        self.0.awaited.store(many, Ordering::SeqCst);
+        while self.0.taken.load(Ordering::SeqCst) < many {
+            self.0.reached.notified().await;
         }
+        self.0.awaited.store(usize::MAX, Ordering::SeqCst);
     }
 }
 

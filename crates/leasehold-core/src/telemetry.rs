@@ -92,12 +92,26 @@ pub fn lateness(lease: &Lease, late: Duration) {
     histogram!(LATENESS, &labels(lease)).record(late);
 }
 
-/// So many messages were `delivered`, `retried`, `parked` or `discarded`.
-pub fn messages(lease: &Lease, outcome: &'static str, count: usize) {
-    if count > 0 {
-        let [cluster, artifact] = labels(lease);
-        let meter = counter!(MESSAGES, &[cluster, artifact, ("outcome", outcome.to_owned())]);
-        meter.increment(u64::try_from(count).unwrap_or(u64::MAX));
+/// What became of the messages of one run.
+pub(crate) struct MessageMeters {
+    pub(crate) delivered: Counter,
+    pub(crate) retried: Counter,
+    pub(crate) parked: Counter,
+    pub(crate) discarded: Counter,
+}
+
+impl MessageMeters {
+    pub(crate) fn new(lease: &Lease) -> Self {
+        let meter = |outcome: &'static str| {
+            let [cluster, artifact] = labels(lease);
+            counter!(MESSAGES, &[cluster, artifact, ("outcome", outcome.to_owned())])
+        };
+        Self {
+            delivered: meter("delivered"),
+            retried: meter("retried"),
+            parked: meter("parked"),
+            discarded: meter("discarded"),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::clock::{BootClock, Clock, Instant};
 use crate::handler::SharedHandler;
 use crate::lease::Lease;
 use crate::message::Message;
-use crate::telemetry;
+use crate::telemetry::MessageMeters;
 
 /// A longer pause is waited for in parts: timers stand still while the machine is suspended.
 const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(10);
@@ -70,6 +70,7 @@ pub async fn run_until_stopped(
     let driver = Driver {
         engine: Engine::new(order, policy, capacity, Backoff::seed()),
         tasks: Tasks::new(handler, lease.clone(), order.at_once()),
+        meters: MessageMeters::new(lease),
         lease,
         source,
         events: Vec::new(),
@@ -84,6 +85,7 @@ struct Driver<'a> {
     lease: &'a Lease,
     engine: Engine<Message>,
     tasks: Tasks,
+    meters: MessageMeters,
     events: Vec<Event>,
     /// Until when the source lets nothing be handed over.
     held_until: Option<Instant>,
@@ -188,7 +190,7 @@ impl Driver<'_> {
         let verdict = self.engine.finish(ticket, outcome, BootClock.now());
         if let (Verdict::RetryAt(due), Some((position, attempts))) = (&verdict, self.engine.place(ticket)) {
             self.source.postponed(position, attempts, *due, &reason);
-            telemetry::messages(self.lease, "retried", 1);
+            self.meters.retried.increment(1);
         }
         if let Verdict::Stop(why) = verdict {
             self.stopped.get_or_insert(why);
@@ -203,7 +205,7 @@ impl Driver<'_> {
         let mut settlement = self.engine.take_settlement();
         let counts = Counts::of(&settlement);
         self.tasks.beside(self.source.settle(&mut settlement)).await?;
-        counts.tell(self.lease);
+        counts.tell(&self.meters);
         self.told(&settlement);
         self.engine.give_back(settlement);
         Ok(())
@@ -241,16 +243,17 @@ impl Driver<'_> {
 }
 
 /// What becomes of the messages of a settlement, which its source takes out.
+#[derive(Default)]
 struct Counts {
-    delivered: usize,
-    retried: usize,
-    parked: usize,
-    discarded: usize,
+    delivered: u64,
+    retried: u64,
+    parked: u64,
+    discarded: u64,
 }
 
 impl Counts {
     fn of(settlement: &Settlement<Message>) -> Self {
-        let mut counts = Self { delivered: 0, retried: 0, parked: 0, discarded: 0 };
+        let mut counts = Self::default();
         for decision in &settlement.decisions {
             match decision.action {
                 Action::Acknowledge => counts.delivered += 1,
@@ -262,15 +265,17 @@ impl Counts {
         counts
     }
 
-    fn tell(&self, lease: &Lease) {
+    fn tell(&self, meters: &MessageMeters) {
         let all = [
-            ("delivered", self.delivered),
-            ("retried", self.retried),
-            ("parked", self.parked),
-            ("discarded", self.discarded),
+            (&meters.delivered, self.delivered),
+            (&meters.retried, self.retried),
+            (&meters.parked, self.parked),
+            (&meters.discarded, self.discarded),
         ];
-        for (outcome, count) in all {
-            telemetry::messages(lease, outcome, count);
+        for (meter, count) in all {
+            if count > 0 {
+                meter.increment(count);
+            }
         }
     }
 }

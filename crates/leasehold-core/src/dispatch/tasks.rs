@@ -21,6 +21,9 @@ type Handling = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
 
 /// A handler that computes for longer than this before its first await gets a task of its own from the start.
 const QUICK: Duration = Duration::from_micros(50);
+/// Where no other handler is to run beside it, only the driver waits for it. It is no hurry for that long, and on a machine
+/// with much to do whoever is not slow at all takes more than [`QUICK`] now and then.
+const QUICK_ALONE: Duration = Duration::from_millis(1);
 /// How many messages later it is tried again.
 const SLOW_FOR: u32 = 256;
 
@@ -87,7 +90,7 @@ impl Tasks {
     fn poll(&mut self, handling: &mut Handling, cx: &mut Context<'_>) -> Poll<Outcome> {
         let began = BootClock.now();
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)));
-        if BootClock.now().since(began) > QUICK {
+        if BootClock.now().since(began) > if self.single { QUICK_ALONE } else { QUICK } {
             self.slow = SLOW_FOR;
         }
         match polled {

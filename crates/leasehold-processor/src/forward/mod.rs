@@ -60,6 +60,10 @@ struct Ready {
     client: reqwest::Client,
     method: reqwest::Method,
     url: Template,
+    /// The same, if no message has a say in it.
+    fixed_url: Option<reqwest::Url>,
+    /// Those for the message's id, the token and the attempt.
+    own: [Option<HeaderName>; 3],
     headers: Vec<(HeaderName, Template)>,
     secrets: HeaderMap,
     classes: answer::Ranges,
@@ -151,34 +155,34 @@ impl Forward {
     /// What is sent, or why this message cannot be.
     fn request(&self, message: &Message, lease: &Lease) -> Result<reqwest::Request, HandlerError> {
         let reject = |error: String| HandlerError::reject(error);
-        let Ready { client, method, url, headers, secrets, .. } = &*self.ready;
-        let url = url.fill_url(message).map_err(|error| reject(error.to_string()))?;
-        let url = reqwest::Url::parse(&url)
-            .map_err(|error| reject(format!("the URL of this message cannot be read: {error}")))?;
+        let Ready { method, url, fixed_url, own, headers, secrets, .. } = &*self.ready;
+        let url = match fixed_url {
+            Some(url) => url.clone(),
+            None => {
+                let url = url.fill_url(message).map_err(|error| reject(error.to_string()))?;
+                reqwest::Url::parse(&url)
+                    .map_err(|error| reject(format!("the URL of this message cannot be read: {error}")))?
+            }
+        };
         let mut all = secrets.clone();
         for (name, template) in headers {
             let value = template.fill(message).map_err(|error| reject(error.to_string()))?;
             all.insert(name.clone(), header_value(name.as_str(), &value).map_err(reject)?);
         }
-        let token = lease.token().to_string();
-        let attempt = message.attempt().to_string();
-        let own = [
-            (&self.config.idempotency_header, &*message.id()),
-            (&self.config.token_header, token.as_str()),
-            (&Some(ATTEMPT.to_owned()), attempt.as_str()),
-        ];
-        for (name, value) in own {
-            if let Some(Ok(name)) = name.as_ref().map(|name| HeaderName::try_from(name.as_str())) {
-                all.insert(name, header_value("id", value).map_err(reject)?);
-            }
+        let [id, token, attempt] = own;
+        if let Some(id) = id {
+            all.insert(id, header_value("id", &message.id()).map_err(reject)?);
         }
+        let numbers = [(token, lease.token().0), (attempt, i64::from(message.attempt()))];
+        all.extend(numbers.into_iter().filter_map(|(name, number)| Some((name.clone()?, number.into()))));
         if let Some(media_type) = message.content_type() {
             all.entry(reqwest::header::CONTENT_TYPE)
                 .or_insert(header_value("content type", media_type).map_err(reject)?);
         }
-        let request = client.request(method.clone(), url).headers(all);
-        let request = request.body(message.body().cloned().unwrap_or_default());
-        request.build().map_err(|error| reject(format!("the request cannot be made: {error}")))
+        let mut request = reqwest::Request::new(method.clone(), url);
+        *request.headers_mut() = all;
+        *request.body_mut() = Some(message.body().cloned().unwrap_or_default().into());
+        Ok(request)
     }
 }
 
@@ -196,12 +200,12 @@ impl Handler for Forward {
         // Right before the effect.
         lease.check()?;
         let outcome = client::send(&self.ready.client, request, self.config.max_answer).await;
-        let to = format!("{} {}", self.ready.method, self.ready.url);
+        let to = || format!("{} {}", self.ready.method, self.ready.url);
         match outcome {
             Outcome::Unreachable(error) => {
-                Err(HandlerError::unavailable(Duration::ZERO, format!("{to} was not reached: {error}")))
+                Err(HandlerError::unavailable(Duration::ZERO, format!("{} was not reached: {error}", to())))
             }
-            Outcome::Broken(error) => Err(HandlerError::retry(format!("{to} gave no answer: {error}"))),
+            Outcome::Broken(error) => Err(HandlerError::retry(format!("{} gave no answer: {error}", to()))),
             Outcome::Answered(answer) => match self.ready.classes.of(answer.status) {
                 Class::Success => match &self.on_reply {
                     Some(told) => {
@@ -210,7 +214,7 @@ impl Handler for Forward {
                     }
                     None => Ok(()),
                 },
-                class => Err(self.failed(&to, class, &answer)),
+                class => Err(self.failed(&to(), class, &answer)),
             },
         }
     }
@@ -250,13 +254,20 @@ impl Ready {
             value.set_sensitive(true);
             secrets.insert(header, value);
         }
+        let url =
+            Template::parse_url(&config.url).map_err(|error| format!("url {:?}: {error}", config.url))?;
+        let fixed_url = url.fixed().map(reqwest::Url::parse).transpose();
+        // Which are names is checked with the configuration.
+        let own = [config.idempotency_header.as_deref(), config.token_header.as_deref(), Some(ATTEMPT)];
+        let own = own.map(|name| name.and_then(|name| HeaderName::try_from(name).ok()));
         Ok(Self {
             client: client::new(config)?,
             method: reqwest::Method::from_bytes(config.method.as_bytes()).map_err(|_| {
                 format!("method {:?} is none of HTTP's: give POST, PUT or another", config.method)
             })?,
-            url: Template::parse_url(&config.url)
-                .map_err(|error| format!("url {:?}: {error}", config.url))?,
+            fixed_url: fixed_url.map_err(|error| format!("url {:?}: {error}", config.url))?,
+            url,
+            own,
             headers: headers.collect::<Result<_, String>>()?,
             secrets,
             classes: config.classes.parse()?,

@@ -86,6 +86,14 @@ impl Template {
         Ok(template)
     }
 
+    /// The text, if it asks for nothing.
+    pub(super) fn fixed(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [Part::Text(fixed)] => Some(fixed),
+            _ => None,
+        }
+    }
+
     pub(super) fn fill(&self, message: &Message) -> Result<String, TemplateError> {
         self.fill_with(|part| value(part, message), false)
     }

@@ -1,6 +1,7 @@
 //! Writes what became of messages, many at a time, under the fence.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use leasehold_core::LeaseLost;
@@ -8,7 +9,7 @@ use leasehold_core::backoff::Backoff;
 use leasehold_core::lease::Lease;
 use leasehold_core::protocol::action::Revocation;
 use sea_orm::{ConnectionTrait, DatabaseTransaction};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::SqlStore;
 use super::rows::{StoredId, get, list, number};
@@ -47,10 +48,85 @@ pub(super) enum At {
 
 pub(super) type Changes = Vec<(StoredId, Change)>;
 
+/// What waits to be written. Whoever writes is woken for the first of a batch and when a batch is full, and not by each one:
+/// a task that is woken takes the place of the one that sends the next message.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    changes: Changes,
+    /// Nobody waits for more of them.
+    is_urgent: bool,
+    /// There will be no more.
+    is_closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Each step is complete when the lock is let go.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, id: StoredId, change: Change) {
+        let mut waiting = self.lock();
+        waiting.changes.push((id, change));
+        let count = waiting.changes.len();
+        drop(waiting);
+        if count == 1 || count == BATCH {
+            self.wake.notify_one();
+        }
+    }
+
+    fn tell(&self, what: impl FnOnce(&mut Waiting)) {
+        what(&mut self.lock());
+        self.wake.notify_one();
+    }
+
+    /// The next batch: full, or `lag` after its first one was seen; none when there will be no more.
+    async fn batch(&self, lag: Duration) -> Option<Changes> {
+        loop {
+            {
+                let waiting = self.lock();
+                if !waiting.changes.is_empty() {
+                    break;
+                }
+                if waiting.is_closed {
+                    return None;
+                }
+            }
+            self.wake.notified().await;
+        }
+        // A timer would take a millisecond even for nothing.
+        if !lag.is_zero() {
+            let mut over = std::pin::pin!(tokio::time::sleep(lag));
+            while !self.lock().is_due() {
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = &mut over => break,
+                }
+            }
+        }
+        let mut waiting = self.lock();
+        let rest = waiting.changes.len().min(BATCH);
+        let rest = waiting.changes.split_off(rest);
+        Some(std::mem::replace(&mut waiting.changes, rest))
+    }
+}
+
+impl Waiting {
+    fn is_due(&self) -> bool {
+        self.changes.len() >= BATCH || self.is_urgent || self.is_closed
+    }
+}
+
 /// The task that writes, seen from its source. Dropped, it writes nothing more once the lease is no longer valid.
 #[derive(Debug)]
 pub(super) struct Writer {
-    changes: mpsc::UnboundedSender<(StoredId, Change)>,
+    queue: Arc<Queue>,
     written: mpsc::UnboundedReceiver<Result<Changes, Error>>,
     outstanding: usize,
 }
@@ -58,19 +134,25 @@ pub(super) struct Writer {
 impl Writer {
     /// An acknowledgement waits up to `lag` for others.
     pub(super) fn start(store: SqlStore, lease: Lease, lag: Duration) -> Self {
-        let (changes, inbox) = mpsc::unbounded_channel();
+        let queue = Arc::new(Queue::default());
+        let inbox = Arc::clone(&queue);
         let (tell, written) = mpsc::unbounded_channel();
         tokio::spawn(async move {
-            let error = write_all(&store, &lease, lag, inbox, &tell).await.err();
+            let error = write_all(&store, &lease, lag, &inbox, &tell).await.err();
             // Whoever read from the store has gone.
             let _ = error.is_some_and(|error| tell.send(Err(error)).is_err());
         });
-        Self { changes, written, outstanding: 0 }
+        Self { queue, written, outstanding: 0 }
     }
 
     pub(super) fn push(&mut self, id: StoredId, change: Change) {
-        // The task ends before only with an error, which is told by `written`.
-        self.outstanding += usize::from(self.changes.send((id, change)).is_ok());
+        self.outstanding += 1;
+        self.queue.push(id, change);
+    }
+
+    /// From now on nothing waits for others.
+    pub(super) fn hurry(&self) {
+        self.queue.tell(|waiting| waiting.is_urgent = true);
     }
 
     /// How many changes are not written yet.
@@ -102,34 +184,20 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue.tell(|waiting| waiting.is_closed = true);
+    }
+}
+
 async fn write_all(
     store: &SqlStore,
     lease: &Lease,
     lag: Duration,
-    mut inbox: mpsc::UnboundedReceiver<(StoredId, Change)>,
+    queue: &Queue,
     tell: &mpsc::UnboundedSender<Result<Changes, Error>>,
 ) -> Result<(), Error> {
-    let mut batch = Changes::new();
-    while let Some(first) = inbox.recv().await {
-        batch.push(first);
-        // A timer would take a millisecond even for nothing.
-        if !lag.is_zero() {
-            let gather = async {
-                while batch.len() < BATCH {
-                    match inbox.recv().await {
-                        Some(next) => batch.push(next),
-                        None => break,
-                    }
-                }
-            };
-            // Not lost if time is up: what was received is in the batch.
-            let _ = tokio::time::timeout(lag, gather).await;
-        }
-        while batch.len() < BATCH
-            && let Ok(next) = inbox.try_recv()
-        {
-            batch.push(next);
-        }
+    while let Some(batch) = queue.batch(lag).await {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, Backoff::seed());
         while let Err(error) = write(store, lease, &batch).await {
             if !error.is_temporary() || !lease.is_valid() {
@@ -138,7 +206,7 @@ async fn write_all(
             tracing::warn!(artifact = %lease.artifact(), %error, "what became of messages could not be written yet");
             tokio::time::sleep(backoff.next_pause()).await;
         }
-        if tell.send(Ok(std::mem::take(&mut batch))).is_err() {
+        if tell.send(Ok(batch)).is_err() {
             return Ok(());
         }
     }

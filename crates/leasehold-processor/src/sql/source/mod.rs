@@ -31,7 +31,9 @@ const READING: &str = "reading";
 /// Its values: messages may be in flight, or none is.
 const OPEN: &str = "open";
 const CLEAN: &str = "clean";
-/// So many acknowledgements wait to be written at most: what comes again after a crash, besides what was in flight.
+/// So many acknowledgements wait to be written at most: what comes again after a crash, besides what was in flight. A batch where
+/// messages are delivered one at a time; elsewhere the next batch fills while one is written.
+const MOST_IN_ORDER: usize = 200;
 const MOST_OUTSTANDING: usize = 400;
 /// How often it looks for what was committed late; it takes no more than a twentieth of the time.
 const LATE_EVERY: Duration = Duration::from_secs(1);
@@ -376,7 +378,11 @@ impl Source for SqlSource {
             };
             self.writer.push(id, change);
         }
-        let most = if self.reading.lag.is_zero() { 0 } else { MOST_OUTSTANDING };
+        let most = match self.reading.order {
+            _ if self.reading.lag.is_zero() => 0,
+            Order::Ordered => MOST_IN_ORDER,
+            _ => MOST_OUTSTANDING,
+        };
         self.until_outstanding(most).await?;
         Ok(())
     }
@@ -402,6 +408,7 @@ impl Source for SqlSource {
     }
 
     async fn close(&mut self) -> Result<(), ArtifactError> {
+        self.writer.hurry();
         self.until_outstanding(0).await?;
         self.lease.save(READING, CLEAN).await?;
         Ok(())
