@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use leasehold_core::clock::{BootClock, Clock};
 use leasehold_core::handler::HandlerError;
 use leasehold_core::lease::Lease;
 use leasehold_core::message::Message;
 use leasehold_core::node::{Node, NodeBuilder};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::breaker::Breaker;
 use crate::outgoing::Outgoing;
-use crate::store::{MessageStore, Parked, Which};
+use crate::store::{MessageStore, Parked, Waiting, Which};
 use crate::{Order, Processor};
 
 /// Far more than anything here takes, so that a machine under load fails no test.
@@ -50,6 +52,10 @@ macro_rules! message_store_conformance {
             depth_and_lists_tell_what_waits,
             what_is_exhausted_may_deactivate_the_processor_or_be_dropped,
             what_a_store_cannot_keep_is_refused_as_a_whole,
+            each_is_acknowledged_before_the_next_if_so_asked,
+            a_fault_handler_gets_what_is_given_up_before_that_happens,
+            a_sample_is_so_many_of_each_interval_and_acknowledged_after_its_handler,
+            an_open_circuit_is_open_for_the_next_holder,
         );
     };
     (@cases $bed:expr; $($case:ident,)*) => {
@@ -94,13 +100,18 @@ impl<S: MessageStore + Clone> Bed<S> {
         self.store.append_all(&messages).await.unwrap();
     }
 
-    async fn until_empty(&self) {
-        let empty = async {
-            while self.store.depth().await.unwrap().waiting > 0 {
+    pub(crate) async fn until_empty(&self) {
+        self.until_waiting(0).await;
+    }
+
+    async fn until_waiting(&self, count: u64) -> Vec<Waiting> {
+        let fewer = async {
+            while self.store.depth().await.unwrap().waiting > count {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
+            self.store.list(i64::MIN, 1000).await.unwrap()
         };
-        tokio::time::timeout(PATIENCE, empty).await.expect("the store is empty in time");
+        tokio::time::timeout(PATIENCE, fewer).await.expect("the others are delivered in time")
     }
 
     async fn until_parked(&self, count: usize) -> Vec<Parked> {
@@ -142,7 +153,7 @@ fn keyed(key: &str, words: &str) -> Outgoing {
     text(words).key(key)
 }
 
-async fn next(seen: &mut UnboundedReceiver<Seen>) -> Seen {
+async fn next<T>(seen: &mut UnboundedReceiver<T>) -> T {
     tokio::time::timeout(PATIENCE, seen.recv()).await.expect("in time").expect("a handler")
 }
 
@@ -256,6 +267,7 @@ pub async fn what_cannot_be_delivered_is_parked_and_can_be_replayed<S: MessageSt
     let content = bed.store.peek(parked[0].id).await.unwrap().unwrap();
     assert_eq!(content.headers, [("h".to_owned(), "v".to_owned())]);
     assert_eq!((&content.body[..], bed.store.depth().await.unwrap().parked), (&b"wrong"[..], 2));
+    assert_eq!(bed.store.purge_parked(Which::One(i64::MAX)).await.unwrap(), 0);
 
     healed.store(1, Ordering::Relaxed);
     assert_eq!(bed.store.replay(Which::One(parked[0].id)).await.unwrap(), 1);
@@ -264,6 +276,13 @@ pub async fn what_cannot_be_delivered_is_parked_and_can_be_replayed<S: MessageSt
     assert_eq!(bed.store.replay(Which::All).await.unwrap(), 1);
     assert_eq!(next(&mut seen).await, ("fails".to_owned(), 1));
     bed.until_empty().await;
+    assert_eq!(bed.store.depth().await.unwrap().parked, 0);
+    healed.store(0, Ordering::Relaxed);
+    bed.append([keyed("a", "wrong"), keyed("a", "wrong")]).await;
+    let parked = bed.until_parked(2).await;
+    assert_eq!(bed.store.purge_parked(Which::One(parked[0].id)).await.unwrap(), 1);
+    assert_eq!(bed.until_parked(1).await[0].id, parked[1].id);
+    assert_eq!(bed.store.purge_parked(Which::All).await.unwrap(), 1);
     node.shutdown().await;
     assert_eq!(bed.store.depth().await.unwrap().parked, 0);
 }
@@ -297,15 +316,18 @@ pub async fn what_is_delayed_waits_and_what_has_expired_is_parked<S: MessageStor
     bed.append([text("expired").time_to_live(Duration::from_millis(1))]).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let (processor, mut seen) = bed.processor(|_| Ok(()));
-    bed.append([text("delayed").delay(Duration::from_millis(1500)), text("at once")]).await;
+    let never = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::days(365 * 200);
+    bed.append([text("delayed").delay(Duration::from_millis(1500)), text("never").deliver_at(never)]).await;
+    bed.append([text("at once").deliver_at(chrono::DateTime::UNIX_EPOCH)]).await;
     let node = bed.builder("a").artifact(processor.order(Order::Unordered(2))).start().await.unwrap();
     assert_eq!(next(&mut seen).await.0, "at once");
     let waiting = bed.store.list(i64::MIN, 10).await.unwrap();
     assert!(waiting.iter().any(|waiting| waiting.due.is_some()), "{waiting:?}");
     assert_eq!(next(&mut seen).await, ("delayed".to_owned(), 1));
     let parked = bed.until_parked(1).await;
-    bed.until_empty().await;
+    let left = bed.until_waiting(1).await;
     node.shutdown().await;
+    assert!(left[0].due.is_some_and(|due| (due - never).num_seconds().abs() <= 1), "{left:?}");
     assert!(parked[0].reason.contains("expired"), "{parked:?}");
 }
 
@@ -375,4 +397,104 @@ pub async fn what_a_store_cannot_keep_is_refused_as_a_whole<S: MessageStore + Cl
     let error = bed.store.append_all(&[text("small"), large]).await.unwrap_err();
     assert!(error.to_string().contains("1048577 bytes") && !error.is_temporary(), "{error}");
     assert_eq!(bed.store.depth().await.unwrap().waiting, 0);
+}
+
+/// The oldest message that waits is the one that is being handled: what was handled before is gone.
+pub async fn each_is_acknowledged_before_the_next_if_so_asked<S: MessageStore + Clone>(bed: Bed<S>) {
+    bed.append((0..20).map(|n| text(n.to_string()).id(n.to_string()))).await;
+    let (send, mut seen) = unbounded_channel();
+    let store = bed.store.clone();
+    let handler = move |message: Message, _: Lease| {
+        let (store, send) = (store.clone(), send.clone());
+        async move {
+            let oldest = store.list(i64::MIN, 1).await?.pop().map(|waiting| waiting.message);
+            Ok(send.send((message.id().into_owned(), oldest))?)
+        }
+    };
+    let processor = Processor::new("p", bed.store.clone(), handler).unwrap().acknowledge_each();
+    let node = bed.builder("a").artifact(processor).start().await.unwrap();
+    for n in 0..20 {
+        assert_eq!(next(&mut seen).await, (n.to_string(), Some(n.to_string())));
+    }
+    bed.until_empty().await;
+    node.shutdown().await;
+}
+
+pub async fn a_fault_handler_gets_what_is_given_up_before_that_happens<S: MessageStore + Clone>(bed: Bed<S>) {
+    let (processor, mut seen) = bed.processor(|_| Err("tired".into()));
+    let (send, mut faults) = unbounded_channel();
+    let store = bed.store.clone();
+    let fault = move |message: Message, _: Lease| {
+        let (store, send) = (store.clone(), send.clone());
+        async move {
+            let depth = store.depth().await?;
+            send.send((message.text()?.to_owned(), message.attempt(), depth.waiting, depth.parked))?;
+            Err::<(), HandlerError>("that is logged, and changes nothing".into())
+        }
+    };
+    bed.append([text("m")]).await;
+    let processor = processor.attempts(2).park().without_breaker().on_fault(fault);
+    let node = bed.builder("a").artifact(processor).start().await.unwrap();
+    assert_eq!(texts(&mut seen, 2).await, ["m", "m"]);
+    assert_eq!(next(&mut faults).await, ("m".to_owned(), 2, 1, 0));
+    assert_eq!(bed.until_parked(1).await[0].reason, "tired");
+    node.shutdown().await;
+    assert!(faults.try_recv().is_err(), "once");
+}
+
+pub async fn a_sample_is_so_many_of_each_interval_and_acknowledged_after_its_handler<
+    S: MessageStore + Clone,
+>(
+    bed: Bed<S>,
+) {
+    const EVERY: Duration = Duration::from_millis(700);
+    bed.append((0..5).map(|n| text(n.to_string()).id(n.to_string()))).await;
+    let (send, mut seen) = unbounded_channel();
+    let store = bed.store.clone();
+    let handler = move |message: Message, _: Lease| {
+        let (store, send, at) = (store.clone(), send.clone(), BootClock.now());
+        async move {
+            let waiting = store.list(i64::MIN, 10).await?;
+            let waits = waiting.iter().any(|waiting| waiting.message == *message.id());
+            Ok(send.send((message.text()?.to_owned(), waits, at))?)
+        }
+    };
+    let processor = Processor::new("p", bed.store.clone(), handler).unwrap().sample(2, EVERY);
+    let node = bed.builder("a").artifact(processor).start().await.unwrap();
+    let mut all = Vec::new();
+    for n in 0..5 {
+        let (text, waits, at) = next(&mut seen).await;
+        assert_eq!((text, waits), (n.to_string(), true));
+        all.push(at);
+    }
+    bed.until_empty().await;
+    node.shutdown().await;
+    // From when the first of an interval was let through, a moment before it was handled.
+    for (first, later) in [(0, 2), (2, 4)] {
+        assert!(all[later].since(all[first]) >= EVERY * 3 / 4, "{all:?}");
+    }
+}
+
+pub async fn an_open_circuit_is_open_for_the_next_holder<S: MessageStore + Clone>(bed: Bed<S>) {
+    const PAUSE: Duration = Duration::from_secs(4);
+    let works = Arc::new(AtomicUsize::new(0));
+    let healed = Arc::clone(&works);
+    let (processor, mut seen) = bed.processor(move |_| match healed.load(Ordering::Relaxed) {
+        0 => Err(HandlerError::unavailable(Duration::ZERO, "down for the night")),
+        _ => Ok(()),
+    });
+    let processor = processor.breaker(Breaker { failures: 1, pause: PAUSE, max_pause: PAUSE });
+    bed.append([text("m")]).await;
+    let a = bed.builder("a").artifact(processor.clone()).start().await.unwrap();
+    assert_eq!(next(&mut seen).await.0, "m");
+    let opened = BootClock.now();
+    a.shutdown().await;
+    works.store(1, Ordering::Relaxed);
+    let b = bed.builder("b").artifact(processor).start().await.unwrap();
+    assert_eq!(next(&mut seen).await.0, "m");
+    let took = BootClock.now().since(opened);
+    bed.until_empty().await;
+    b.shutdown().await;
+    // A circuit that began anew would have let it through as soon as the next holder ran.
+    assert!(took >= PAUSE * 3 / 4, "{took:?}");
 }

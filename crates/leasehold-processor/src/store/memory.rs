@@ -301,6 +301,10 @@ impl Source for MemorySource {
         Ok(())
     }
 
+    fn together(&self) -> usize {
+        if self.reading.lag.is_zero() { 1 } else { 64 }
+    }
+
     fn postponed(&mut self, position: u64, attempts: u32, due: Instant, reason: &str) {
         let Some(id) = self.held.get(&position) else { return };
         if let Some(item) = self.store.state().waiting.get_mut(id) {

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::bed;
 use crate::conformance::Bed;
+use crate::gate::Window;
 use crate::outgoing::Outgoing;
 use crate::store::{MessageStore, Which};
 use crate::{Order, Processor, SqlStore};
@@ -324,7 +325,8 @@ async fn after_a_crash_attempts_are_recorded_before_messages_are_handed_over() {
             assert_eq!(i64::from(attempt), recorded, "{id}");
             assert_eq!(attempt, if id == "m0" { 2 } else { 1 });
         }
-        // Through with them: nothing needs to be recorded any more.
+        // Through with them, as far as the store knows: nothing needs to be recorded any more.
+        bed.until_empty().await;
         bed.store.append(&db, Outgoing::text("after").id("after")).await.unwrap();
         assert_eq!(next(&mut seen).await, ("after".to_owned(), 1, 0));
         node.shutdown().await;
@@ -490,6 +492,41 @@ async fn a_move_keeps_times_and_a_purge_under_way_costs_no_lease() {
         bed.store.append(&db, Outgoing::text("next")).await.unwrap();
         assert_eq!(next(&mut enters).await.token(), first.token(), "the same run");
         node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outside_of_its_windows_a_processor_hands_nothing_over() {
+    on_each(async |bed| {
+        let closed = SqlStore::new(&cluster(&bed), format!("{}-closed", bed.store.name())).unwrap();
+        let (send, mut seen) = unbounded_channel();
+        let processor = |name: &str, store: &SqlStore, opens: &str| {
+            let (send, opens, name) = (send.clone(), opens.to_owned(), name.to_owned());
+            let said = name.clone();
+            let handler = move |_: Message, _: Lease| {
+                let sent = send.send(said.clone());
+                async move { Ok(sent?) }
+            };
+            let window = Window { opens, lasts: Duration::from_secs(1), zone: None };
+            Processor::new(name, store.clone(), handler).unwrap().window(window)
+        };
+        closed.append_all(&[Outgoing::text("waits")]).await.unwrap();
+        // One second each year, and each second.
+        let shut = processor("shut", &closed, "0 0 0 1 1 *");
+        let open = processor("open", &bed.store, "* * * * * *");
+        let node = leasehold_core::node::Node::builder(bed.database.as_str())
+            .cluster(bed.cluster.as_str())
+            .node_id("a");
+        let node = node.artifact(shut).artifact(open).start().await.unwrap();
+        node.wait(|status| status.running.len() == 2).await.unwrap();
+        for _ in 0..20 {
+            bed.store.append_all(&[Outgoing::text("comes")]).await.unwrap();
+            assert_eq!(next(&mut seen).await, "open");
+        }
+        node.shutdown().await;
+        assert!(seen.try_recv().is_err());
+        assert_eq!(closed.depth().await.unwrap().waiting, 1);
     })
     .await;
 }
