@@ -18,7 +18,8 @@ use crate::store::Reading;
 
 /// Attempts unless set: with the default pauses, about two minutes of an endpoint that fails for one message.
 pub const DEFAULT_ATTEMPTS: u32 = 8;
-/// Messages kept in memory unless set: with bodies of a kilobyte, 4 MiB.
+/// Messages kept in memory unless set: with bodies of a kilobyte, 4 MiB. Whatever is larger than 16 KiB is read when its turn comes,
+/// and holds 64 MiB together at most.
 pub const DEFAULT_READ_AHEAD: usize = 4000;
 /// More messages than this in memory are no read-ahead.
 pub const MAX_READ_AHEAD: usize = 100_000;

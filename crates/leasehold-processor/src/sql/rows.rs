@@ -13,8 +13,10 @@ use crate::error::Error;
 /// The place of a message in its store.
 pub(super) type StoredId = i64;
 
+/// A larger payload, in bytes, is not read with its page, but by itself when its turn comes: a page is bounded whatever is in it.
+pub(super) const LARGE: usize = 16 * 1024;
+
 /// A message as it was read.
-#[derive(Clone)]
 pub(super) struct Row {
     pub(super) id: StoredId,
     pub(super) key: Option<Arc<str>>,
@@ -27,7 +29,11 @@ pub(super) struct Row {
     pub(super) expires: Option<i64>,
     /// In milliseconds since 1970, by the database's clock.
     pub(super) appended: i64,
-    parts: Arc<Parts>,
+    /// The length of its payload.
+    pub(super) bytes: u64,
+    /// Its payload is here.
+    pub(super) is_whole: bool,
+    parts: Parts,
 }
 
 impl fmt::Debug for Row {
@@ -41,7 +47,8 @@ impl Row {
         let key: Option<String> = get(store, row, "order_key")?;
         let (attempts, ordered): (i64, i64) = (get(store, row, "attempts")?, get(store, row, "ordered")?);
         let (message, headers): (String, String) = (get(store, row, "message")?, get(store, row, "headers")?);
-        let body: Vec<u8> = get(store, row, "body")?;
+        let (body, bytes): (Option<Vec<u8>>, i64) = (get(store, row, "body")?, get(store, row, "bytes")?);
+        let is_whole = body.is_some();
         let content_type: Option<String> = get(store, row, "content_type")?;
         let error: Option<String> = get(store, row, "error")?;
         let headers = headers_of(&headers).into_iter();
@@ -50,7 +57,7 @@ impl Row {
             key: key.as_ref().map(|key| Bytes::copy_from_slice(key.as_bytes())),
             headers: headers.map(|(name, value)| (name.into(), Bytes::from(value))).collect(),
             content_type: content_type.map(Arc::from),
-            body: Some(body.into()),
+            body: body.map(Bytes::from),
             source: Arc::clone(&store.name),
             progress: None,
             native: None,
@@ -64,13 +71,49 @@ impl Row {
             due: get(store, row, "due")?,
             expires: get(store, row, "expires")?,
             appended: get(store, row, "appended_at")?,
-            parts: Arc::new(parts),
+            bytes: u64::try_from(bytes).unwrap_or(0),
+            is_whole,
+            parts,
         })
     }
 
+    /// Its payload has come.
+    pub(super) fn fill(&mut self, body: Vec<u8>) {
+        self.parts.body = Some(body.into());
+        self.is_whole = true;
+    }
+
+    /// Of this id, key and time, and nothing else.
+    #[cfg(test)]
+    pub(super) fn of(id: StoredId, key: Option<String>, due: Option<i64>) -> Self {
+        let parts = Parts {
+            id: MessageId::Text(id.to_string().into()),
+            key: None,
+            headers: Vec::new(),
+            content_type: None,
+            body: None,
+            source: "test".into(),
+            progress: None,
+            native: None,
+        };
+        Self {
+            id,
+            key: key.map(Arc::from),
+            attempts: 0,
+            is_suspect: false,
+            is_ordered: false,
+            due,
+            expires: None,
+            appended: 0,
+            bytes: 0,
+            is_whole: true,
+            parts,
+        }
+    }
+
     /// As it is handed over: an attempt more than those that have failed.
-    pub(super) fn message(&self) -> Message {
-        Message::shared(Arc::clone(&self.parts), self.attempts.saturating_add(1))
+    pub(super) fn message(self) -> Message {
+        Message::new(self.parts, self.attempts.saturating_add(1))
     }
 
     /// The id that its sender gave it.

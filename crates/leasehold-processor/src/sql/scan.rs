@@ -40,6 +40,8 @@ pub(super) enum Plan {
     Trim { keep: i64 },
     /// These, which were committed late.
     These { ids: Vec<StoredId> },
+    /// The payloads of these, which are held.
+    Bodies { ids: Vec<StoredId> },
 }
 
 #[derive(Debug)]
@@ -221,7 +223,7 @@ impl Scan {
                     self.wake_at(next);
                 }
             }
-            Plan::Late { .. } | Plan::Trim { .. } => {}
+            Plan::Late { .. } | Plan::Trim { .. } | Plan::Bodies { .. } => {}
             Plan::These { .. } => taken.extend(rows.into_iter().filter(|row| self.admit(row, now))),
         }
         taken
@@ -310,3 +312,6 @@ pub(super) fn limit(plan: &Plan) -> usize {
         _ => PAGE,
     }
 }
+
+#[cfg(test)]
+mod tests;

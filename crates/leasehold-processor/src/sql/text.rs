@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use sea_orm::{DbBackend, IsolationLevel, SqliteTransactionMode, Statement, TransactionOptions, Value};
 
+use super::rows::LARGE;
 use crate::error::Error;
 
 /// So many rows go into one statement at most: a connection keeps about as many statements prepared.
@@ -12,7 +13,8 @@ pub(super) const ROWS: usize = 100;
 /// Of MariaDB and MySQL, which would look through the whole store for a sub-select in an update or a deletion.
 const JOINED: &str = "json_table(concat('[', ?2, ']'), '$[*]' columns (n bigint path '$')) j straight_join TABLE m \
                       on m.store = ?1 and m.id = j.n";
-const COLUMNS: &str = "id, message, order_key, headers, content_type, body, attempts, due, expires, error, ordered, appended_at";
+const COLUMNS: &str = "id, message, order_key, headers, content_type, case when length(body) <= LARGE then body end as body, \
+                       cast(length(body) as LONG) as bytes, attempts, due, expires, error, ordered, appended_at";
 
 /// What a database understands.
 pub(super) struct Texts {
@@ -36,6 +38,8 @@ pub(super) struct Texts {
     pub(super) earlier: String,
     /// 1 store, 2 ids.
     pub(super) by_ids: String,
+    /// 1 store, 2 ids: `id`, `body`.
+    pub(super) bodies: String,
     /// 1 store: `id`, the highest.
     pub(super) top: String,
     /// Deletes under the fence, in one statement: 1 cluster, 2 artifact, 3 token, 4 session, 5 store, 6 ids; returns
@@ -133,8 +137,8 @@ impl Texts {
                 list(&format!("delete from {table} where store = ?1 and id IDS"), "?2")
             }
         };
-        let columns =
-            |rest: &str| format!("select {COLUMNS} from leasehold_message where store = ?1 and {rest}");
+        let own = COLUMNS.replace("LARGE", &LARGE.to_string());
+        let columns = |rest: &str| format!("select {own} from leasehold_message where store = ?1 and {rest}");
         let without = format!("(order_key is null or not order_key {})", keys.replace("{}", "?5"));
         let for_update = if backend == DbBackend::Sqlite { "" } else { " for update" };
         Self {
@@ -157,6 +161,7 @@ impl Texts {
                  order by id limit ?3",
                 keys.replace("{}", "?5")
             )),
+            bodies: list("select id, body from leasehold_message where store = ?1 and id IDS", "?2"),
             by_ids: list(&columns("id IDS order by id"), "?2"),
             top: sql("select max(id) as id from leasehold_message where store = ?1"),
             fenced_delete: fenced_delete(backend).map(|text| list(text, "?6")),

@@ -1,7 +1,7 @@
 //! What only the store in a database does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use leasehold_core::handler::{Handler, HandlerError};
@@ -527,6 +527,61 @@ async fn outside_of_its_windows_a_processor_hands_nothing_over() {
         node.shutdown().await;
         assert!(seen.try_recv().is_err());
         assert_eq!(closed.depth().await.unwrap().waiting, 1);
+    })
+    .await;
+}
+
+/// However many may be in flight, and however many fit into a page.
+#[tokio::test(flavor = "multi_thread")]
+async fn payloads_that_are_large_are_read_as_there_is_room_for_them() {
+    const MANY: usize = 80;
+    const FIT: usize = 64;
+    on_each(async |bed| {
+        let body = |n: usize| vec![u8::try_from(n).unwrap(); crate::outgoing::DEFAULT_MAX_BYTES];
+        for n in 0..MANY {
+            bed.store.append_all(&[Outgoing::new(body(n))]).await.unwrap();
+        }
+        bed.store.append_all(&[Outgoing::text("small")]).await.unwrap();
+        let (send, mut seen) = unbounded_channel();
+        let (let_go, gate) = watch::channel(false);
+        let (in_flight, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let highest = Arc::clone(&most);
+        let handler = move |message: Message, _: Lease| {
+            let (send, mut gate) = (send.clone(), gate.clone());
+            let (in_flight, most) = (Arc::clone(&in_flight), Arc::clone(&most));
+            async move {
+                most.fetch_max(in_flight.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let body = message.body().cloned().unwrap_or_default();
+                send.send((body.first().copied(), body.len()))?;
+                gate.wait_for(|open| *open).await?;
+                in_flight.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            }
+        };
+        let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(Order::Unordered(200));
+        let node = leasehold_core::node::Node::builder(bed.database.as_str())
+            .cluster(bed.cluster.as_str())
+            .node_id("a");
+        let node = node.artifact(processor).start().await.unwrap();
+        let mut all = Vec::new();
+        while all.len() < FIT {
+            all.push(next(&mut seen).await);
+        }
+        // More than it would take to hand over what is small.
+        let more = tokio::time::timeout(Duration::from_millis(300), seen.recv()).await;
+        assert!(more.is_err(), "{more:?}");
+        let_go.send(true).unwrap();
+        while all.len() < MANY + 1 {
+            all.push(next(&mut seen).await);
+        }
+        bed.until_empty().await;
+        node.shutdown().await;
+        assert!(highest.load(Ordering::SeqCst) <= FIT + 1);
+        all.sort_unstable();
+        assert_eq!(all.pop().unwrap(), (Some(b's'), 5));
+        for (n, got) in all.into_iter().enumerate() {
+            assert_eq!(got, (Some(u8::try_from(n).unwrap()), crate::outgoing::DEFAULT_MAX_BYTES));
+        }
     })
     .await;
 }

@@ -35,6 +35,9 @@ const CLEAN: &str = "clean";
 /// messages are delivered one at a time; elsewhere the next batch fills while one is written.
 const MOST_IN_ORDER: usize = 200;
 const MOST_OUTSTANDING: usize = 400;
+/// Payloads that are in flight, or read and wait for that, hold so many bytes together at most, unless one alone does. Small ones
+/// are bounded by their number.
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
 /// How often it looks for what was committed late; it takes no more than a twentieth of the time.
 const LATE_EVERY: Duration = Duration::from_secs(1);
 const LATE_SHARE: u32 = 20;
@@ -79,8 +82,17 @@ pub(super) struct SqlSource {
     trim_at: Instant,
     suspects: Option<Suspects>,
     position: u64,
-    /// By position: which message, and when it expires.
-    ids: HashMap<u64, (StoredId, Option<i64>)>,
+    /// By position: which message.
+    ids: HashMap<u64, Out>,
+    /// The bytes of all those.
+    bytes: u64,
+}
+
+/// A message that is handed over and not settled.
+struct Out {
+    id: StoredId,
+    expires: Option<i64>,
+    bytes: u64,
 }
 
 impl SqlSource {
@@ -122,6 +134,7 @@ impl SqlSource {
             suspects,
             position: 0,
             ids: HashMap::new(),
+            bytes: 0,
         })
     }
 
@@ -131,14 +144,20 @@ impl SqlSource {
 
     /// Begins to read, if there is a reason to; or tells when there will be one.
     fn look(&mut self) -> Option<Instant> {
-        if self.work.is_some() || self.page.len() >= PAGE / 2 {
+        if self.work.is_some() {
+            return None;
+        }
+        let lacking = self.lacking();
+        if lacking.is_empty() && self.page.len() >= PAGE / 2 {
             return None;
         }
         let (now, wall) = (BootClock.now(), self.wall());
         if let Some(again) = self.again_at.filter(|again| now < *again) {
             return Some(again);
         }
-        let plan = if !self.late.is_empty() {
+        let plan = if !lacking.is_empty() {
+            Plan::Bodies { ids: lacking }
+        } else if !self.late.is_empty() {
             let rest = self.late.split_off(self.late.len().min(PAGE));
             Plan::These { ids: std::mem::replace(&mut self.late, rest) }
         } else {
@@ -162,6 +181,40 @@ impl SqlSource {
         let work = bring(self.store.clone(), self.lease.clone(), plan.clone(), passed);
         self.work = Some((plan, tokio::spawn(work)));
         None
+    }
+
+    /// Whose payloads are to be read: of the next messages those that are large, as far as there is room for them.
+    fn lacking(&self) -> Vec<StoredId> {
+        let mut bytes = self.bytes;
+        let mut ids = Vec::new();
+        for row in &self.page {
+            let is_first = bytes == 0;
+            bytes += row.bytes;
+            if bytes > MOST_BYTES && !is_first {
+                break;
+            }
+            if !row.is_whole {
+                ids.push(row.id);
+            }
+        }
+        ids
+    }
+
+    /// Takes in payloads. What has none any more was purged.
+    fn fill(&mut self, ids: &[StoredId], mut bodies: HashMap<StoredId, Vec<u8>>) {
+        for row in &mut self.page {
+            if let Some(body) = bodies.remove(&row.id) {
+                row.fill(body);
+            }
+        }
+        let (scan, page) = (&mut self.scan, &mut self.page);
+        page.retain(|row| {
+            let is_gone = !row.is_whole && ids.contains(&row.id);
+            if is_gone {
+                scan.release(row.id);
+            }
+            !is_gone
+        });
     }
 
     fn next_plan(&mut self, now: Instant, wall: i64, idle: bool) -> Plan {
@@ -192,6 +245,10 @@ impl SqlSource {
                 if self.again_at.take().is_some() {
                     self.lease.report(Condition::Working(Arc::clone(&self.store.name)));
                     self.backoff.reset();
+                }
+                if let Plan::Bodies { ids } = &plan {
+                    self.fill(ids, brought.bodies);
+                    return Ok(());
                 }
                 if let Plan::Late { .. } | Plan::These { .. } = plan {
                     self.late_at = self.late_at.max(now + brought.took * LATE_SHARE);
@@ -280,7 +337,8 @@ impl SqlSource {
         let (now, wall) = (BootClock.now(), self.wall());
         for row in rows {
             self.position += 1;
-            self.ids.insert(self.position, (row.id, row.expires));
+            self.ids.insert(self.position, Out { id: row.id, expires: row.expires, bytes: row.bytes });
+            self.bytes += row.bytes;
             let wait = row.due.map(|due| due.saturating_sub(wall)).filter(|wait| *wait > 0);
             let due = wait.map(|wait| now + Duration::from_millis(wait.unsigned_abs()));
             let (position, message) = (self.position, row.message());
@@ -292,10 +350,14 @@ impl SqlSource {
 
     fn next_rows(&mut self, room: usize) -> Vec<Row> {
         let mut rows = Vec::new();
+        let mut bytes = self.bytes;
+        let fits = |row: &Row, bytes: u64| row.is_whole && (bytes == 0 || bytes + row.bytes <= MOST_BYTES);
         while rows.len() < room
+            && self.page.front().is_some_and(|row| fits(row, bytes))
             && let Some(row) = self.page.pop_front()
         {
             if !self.parks(&row) {
+                bytes += row.bytes;
                 rows.push(row);
             }
         }
@@ -364,7 +426,8 @@ impl Source for SqlSource {
     async fn settle(&mut self, settlement: &mut Settlement<Message>) -> Result<(), ArtifactError> {
         let wall = self.wall();
         for decision in settlement.decisions.drain(..) {
-            let Some((id, _)) = self.ids.remove(&decision.position) else { continue };
+            let Some(Out { id, bytes, .. }) = self.ids.remove(&decision.position) else { continue };
+            self.bytes -= bytes;
             self.through(id);
             let change = match decision.action {
                 Action::Acknowledge | Action::Discard { .. } => Change::Delete,
@@ -388,7 +451,7 @@ impl Source for SqlSource {
     }
 
     fn handing_over(&mut self, position: u64, _: &Message) -> Option<String> {
-        let expires = self.ids.get(&position).and_then(|(_, expires)| *expires)?;
+        let expires = self.ids.get(&position).and_then(|out| out.expires)?;
         (expires <= self.wall()).then(|| EXPIRED.to_owned())
     }
 
@@ -397,7 +460,7 @@ impl Source for SqlSource {
     }
 
     fn postponed(&mut self, position: u64, attempts: u32, due: Instant, reason: &str) {
-        let Some((id, _)) = self.ids.get(&position).copied() else { return };
+        let Some(id) = self.ids.get(&position).map(|out| out.id) else { return };
         self.put_off(id);
         let due = self.wall().saturating_add(millis(due.since(BootClock.now())));
         self.writer.push(id, Change::PutOff { attempts, due, error: reason.to_owned(), at: At::Holder });

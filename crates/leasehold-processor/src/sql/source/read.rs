@@ -1,6 +1,6 @@
 //! What a plan reads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(super) struct Brought {
     pub(super) earlier: Vec<StoredId>,
     /// See [`Scan::take`].
     pub(super) beyond: Option<i64>,
+    /// Instead of rows: payloads.
+    pub(super) bodies: HashMap<StoredId, Vec<u8>>,
     pub(super) took: Duration,
 }
 
@@ -77,6 +79,13 @@ pub(super) async fn bring(
             let values = [store.value(), (*keep).into(), number(TRIMMED)];
             store.asked(&lease, "delete what was parked long ago", &texts.trim, values).await?;
             Vec::new()
+        }
+        Plan::Bodies { ids } => {
+            let values = [store.value(), list(ids.iter().copied())];
+            let rows = store.asked(&lease, "read payloads", &texts.bodies, values).await?;
+            let body = |row: &QueryResult| Ok((get(&store, row, "id")?, get(&store, row, "body")?));
+            let bodies = rows.iter().map(body).collect::<Result<_, Error>>()?;
+            return Ok(Brought { bodies, took: BootClock.now().since(began), ..Brought::default() });
         }
         Plan::These { ids } => {
             let values = [store.value(), list(ids.iter().copied())];

@@ -56,7 +56,7 @@ impl SqlSource {
         let held: Vec<_> = suspects.out.values().cloned().collect();
         let mut rows: Vec<Row> = Vec::new();
         while !alone && out + rows.len() < at_once && rows.len() < left {
-            let Some(first) = self.page.front() else { break };
+            let Some(first) = self.page.front().filter(|first| first.is_whole) else { break };
             // It is not in flight before its time, and not recorded: that is another attempt's failure.
             if first.due.is_some_and(|due| due > wall) {
                 if rows.is_empty() {
