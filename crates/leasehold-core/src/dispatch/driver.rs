@@ -131,6 +131,9 @@ impl Driver<'_> {
             }
             if let Some(outcome) = self.tasks.start(ticket, message).await {
                 self.finish(ticket, outcome);
+                if self.tasks.was_long() {
+                    tokio::task::yield_now().await;
+                }
             }
             if self.lease.is_revoked() || self.stopped.is_some() {
                 break;

@@ -42,6 +42,8 @@ pub(super) struct Tasks {
     under_way: JoinSet<Result<(), HandlerError>>,
     tickets: HashMap<Id, Ticket>,
     slow: u32,
+    /// The last poll of a handler without a task took longer than [`QUICK`].
+    was_long: bool,
 }
 
 impl Tasks {
@@ -55,6 +57,7 @@ impl Tasks {
             under_way: JoinSet::new(),
             tickets: HashMap::new(),
             slow: 0,
+            was_long: false,
         }
     }
 
@@ -90,13 +93,20 @@ impl Tasks {
     fn poll(&mut self, handling: &mut Handling, cx: &mut Context<'_>) -> Poll<Outcome> {
         let began = BootClock.now();
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)));
-        if BootClock.now().since(began) > if self.single { QUICK_ALONE } else { QUICK } {
+        let took = BootClock.now().since(began);
+        self.was_long = took > QUICK;
+        if took > if self.single { QUICK_ALONE } else { QUICK } {
             self.slow = SLOW_FOR;
         }
         match polled {
             Ok(polled) => polled.map(outcome),
             Err(panic) => Poll::Ready(panicked(panic.as_ref())),
         }
+    }
+
+    /// Whether a handler without a task has just kept the runtime for long.
+    pub(super) fn was_long(&self) -> bool {
+        self.was_long
     }
 
     /// Lets the handler that has no task go on.

@@ -469,7 +469,7 @@ impl Session {
             .is_none_or(|view| self.leading.is_done(view, io.now));
         let done = self.drained == Some(true) && self.holdings.is_empty() && planned;
         let late = since + io.config.timings.drain + io.config.timings.ttl <= io.now;
-        if done || late {
+        if (done || late) && !io.calls.busy(Purpose::Leave) {
             io.record(RecordKind::Left, "");
             let timeout = io.patience();
             io.ask(Purpose::Leave, Request::Leave { sessions: vec![self.id] }, timeout);

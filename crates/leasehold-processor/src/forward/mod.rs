@@ -174,7 +174,12 @@ impl Forward {
             all.insert(id, header_value("id", &message.id()).map_err(reject)?);
         }
         let numbers = [(token, lease.token().0), (attempt, i64::from(message.attempt()))];
-        all.extend(numbers.into_iter().filter_map(|(name, number)| Some((name.clone()?, number.into()))));
+        // Instead of one of the same name: a message must not choose the token.
+        for (name, number) in numbers {
+            if let Some(name) = name {
+                all.insert(name, number.into());
+            }
+        }
         if let Some(media_type) = message.content_type() {
             all.entry(reqwest::header::CONTENT_TYPE)
                 .or_insert(header_value("content type", media_type).map_err(reject)?);

@@ -122,6 +122,8 @@ async fn a_message_arrives_with_its_id_and_the_token() {
     let (address, mut got, _) = endpoint(200).await;
     let forward = Forward::post(format!("http://{address}/orders/{{header.region}}/{{key}}")).unwrap();
     let (replied, mut replies) = unbounded_channel();
+    // A message does not choose its token, whatever the configuration says.
+    let forward = forward.header("leasehold-token", "{header.region}").unwrap();
     let forward = forward.header("x-id", "<{id}>").unwrap().on_reply(move |message, answer, _| {
         let sent = replied.send((message.id().into_owned(), answer.text()));
         async move { Ok(sent?) }
@@ -139,6 +141,7 @@ async fn a_message_arrives_with_its_id_and_the_token() {
     );
     assert_eq!(header("content-type"), "application/json");
     assert!(header("leasehold-token").parse::<i64>().unwrap() > 0);
+    assert_eq!(got.headers.get_all("leasehold-token").iter().count(), 1);
     let reply = tokio::time::timeout(PATIENCE, replies.recv()).await.expect("in time").unwrap();
     assert_eq!(reply, ("m1".to_owned(), "what the endpoint says".to_owned()));
     node.shutdown().await;

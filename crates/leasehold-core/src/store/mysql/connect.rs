@@ -208,9 +208,9 @@ impl Settings {
                 remedy: "set it to 1",
             });
         }
-        if ["0", "OFF"].iter().any(|off| self.doublewrite.eq_ignore_ascii_case(off)) {
+        if ["0", "OFF", "DETECT_ONLY"].iter().any(|off| self.doublewrite.eq_ignore_ascii_case(off)) {
             doubts.push(Doubt {
-                text: "innodb_doublewrite is off: a crash of the machine may destroy pages of the database"
+                text: "innodb_doublewrite is off, or only detects: a crash of the machine may destroy pages of the database"
                     .to_owned(),
                 remedy: "set it to ON",
             });
@@ -263,6 +263,8 @@ mod tests {
         let doubted = Settings { flush_at_commit: 2, doublewrite: "OFF".to_owned(), ..good.clone() };
         doubted.check().unwrap();
         assert_eq!(doubted.doubts().len(), 2);
+        let detects = Settings { doublewrite: "DETECT_ONLY".to_owned(), ..good.clone() };
+        assert_eq!(detects.doubts().len(), 1);
         let refused = |settings: Settings| settings.check().unwrap_err().to_string();
         let format = || "STATEMENT".to_owned();
         assert!(refused(Settings { binlog_format: format(), ..good.clone() }).contains("ROW or MIXED"));
