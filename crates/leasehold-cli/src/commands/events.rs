@@ -83,7 +83,8 @@ fn detail(detail: &str) -> String {
     };
     let by = if by.is_empty() { by } else { format!("by {by}") };
     let reason = if reason.is_empty() { reason } else { format!("({reason})") };
-    [verb, by, reason].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    let said: Vec<_> = [verb, by, reason].into_iter().filter(|part| !part.is_empty()).collect();
+    one_line(&said.join(" "))
 }
 
 pub(super) async fn events(cluster: &Cluster, asked: &arguments::Events, json: bool) -> Result<(), Failure> {

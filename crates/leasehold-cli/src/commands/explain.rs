@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::artifacts;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
-use crate::output::{Color, Report, Style, precise};
+use crate::output::{Color, Report, Style, one_line, precise};
 
 #[derive(Serialize)]
 struct Fields<'a> {
@@ -90,9 +90,9 @@ pub(super) async fn report(cluster: &Cluster, name: &str) -> Result<Report, Fail
     let head = if held { state } else { "nobody runs it".to_owned() };
     let mut text = format!("{name}: {}\n", style.paint(color, &head));
     for (at, reason) in fields.reasons.iter().enumerate() {
-        text.push_str(&format!("  {}. {}\n", at + 1, reason.text));
+        text.push_str(&format!("  {}. {}\n", at + 1, one_line(&reason.text)));
         if let Some(remedy) = &reason.remedy {
-            text.push_str(&format!("     {}\n", style.paint(Color::Quiet, remedy)));
+            text.push_str(&format!("     {}\n", style.paint(Color::Quiet, &one_line(remedy))));
         }
     }
     if let Some(schedule) = &fields.schedule {

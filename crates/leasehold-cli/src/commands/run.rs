@@ -9,6 +9,7 @@ use leasehold_core::Error;
 use leasehold_core::supervise::{Ended, Parent};
 
 use crate::failure::Failure;
+use crate::output::{Style, one_line};
 
 /// What shells exit with when a program cannot be run, and when there is none.
 const NOT_RUN: u8 = 126;
@@ -23,6 +24,7 @@ pub(super) async fn run(program: Vec<OsString>) -> Result<ExitCode, Failure> {
     // What the node says of its database, and what went wrong, goes where the service's own log goes.
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(Style::of(&std::io::stderr()).is_colored())
         .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
         .init();
     let mut command = std::process::Command::new(name);
@@ -44,7 +46,8 @@ pub(super) async fn run(program: Vec<OsString>) -> Result<ExitCode, Failure> {
     let Ended { status, freed, .. } = parent.wait().await?;
     let freed: Vec<_> = freed.iter().map(ToString::to_string).collect();
     let freed = if freed.is_empty() { "it had announced no node".to_owned() } else { freed.join("; ") };
-    eprintln!("leasehold: {shown} (process {pid}) {}; {freed}", described(status));
+    let said = one_line(&format!("{shown} (process {pid}) {}; {freed}", described(status)));
+    eprintln!("leasehold: {said}");
     Ok(code(status))
 }
 

@@ -10,7 +10,7 @@ use super::explain::ScheduleFields;
 use super::{artifacts, events, history};
 use crate::cluster::{Cluster, find};
 use crate::failure::Failure;
-use crate::output::{Report, Style, clock};
+use crate::output::{Report, Style, clock, one_line};
 
 /// So many of its events and firings.
 const RECENT: u32 = 10;
@@ -85,7 +85,7 @@ fn text(fields: &Fields<'_>, token: i64, style: Style) -> String {
     let (state, color) = fields.artifact.state();
     let mut lines = vec![format!("state      {}", style.paint(color, &state))];
     let mut say = |what: &str, value: Option<String>| {
-        lines.extend(value.map(|value| format!("{what:<10} {value}")));
+        lines.extend(value.map(|value| format!("{what:<10} {}", one_line(&value))));
     };
     let placement = serde_json::to_string(fields.placement).unwrap_or_default();
     say("kind", Some(fields.kind.clone()));

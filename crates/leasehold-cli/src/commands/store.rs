@@ -7,11 +7,11 @@ use leasehold_processor::{SqlStore, Which};
 use sea_orm::DatabaseConnection;
 use serde::Serialize;
 
-use crate::arguments::{Asked, Place, Store, WhichMessages};
-use crate::cluster::{target, url};
+use crate::arguments::{Place, Store, WhichMessages};
+use crate::cluster::{Cluster, target};
 use crate::confirm::confirm;
 use crate::failure::Failure;
-use crate::output::{Report, Style, Table, age, clock, json_line, line, view};
+use crate::output::{Report, Style, Table, age, clock, json_line, line, lines, one_line, view};
 
 #[derive(Serialize)]
 struct DepthFields {
@@ -71,20 +71,19 @@ pub(super) async fn store(place: &Place, command: Store) -> Result<(), Failure> 
                 consent,
                 &format!("replaying {what} of {store} delivers again what was parked, out of order"),
             )?;
-            let control = Control::open(&url(place)?, &place.cluster).await?;
-            let count = opened.replay(which.into()).await?;
-            done(json, control, &asked, "replayed", count, &store, "parked").await
+            let control = Cluster::open(place).await?.asked(&asked);
+            done(json, &control, "replayed", opened.replay(which.into()).await, &store, "parked").await
         }
         Store::Purge { store, parked, which, asked, consent } => {
             let opened = open(&db, &store).await?;
             let (what, kind) = (described(which), if parked { "parked" } else { "waiting" });
             confirm(consent, &format!("purging {what} of {store} ({kind}) destroys messages for good"))?;
-            let control = Control::open(&url(place)?, &place.cluster).await?;
-            let count = match parked {
-                true => opened.purge_parked(which.into()).await?,
-                false => opened.purge(which.into()).await?,
+            let control = Cluster::open(place).await?.asked(&asked);
+            let purged = match parked {
+                true => opened.purge_parked(which.into()).await,
+                false => opened.purge(which.into()).await,
             };
-            done(json, control, &asked, "purged", count, &store, kind).await
+            done(json, &control, "purged", purged, &store, kind).await
         }
     }
 }
@@ -109,21 +108,28 @@ impl From<WhichMessages> for Which {
     }
 }
 
+/// Tells what was done, and keeps it in the audit trail of the cluster that was named.
 async fn done(
     json: bool,
-    control: Control,
-    asked: &Asked,
+    control: &Control,
     what: &str,
-    count: u64,
+    count: Result<u64, leasehold_processor::Error>,
     store: &str,
     kind: &str,
 ) -> Result<(), Failure> {
+    let count = match count {
+        Ok(count) => count,
+        Err(error) => {
+            // It works in parts, and those before are done.
+            control.tell(what, &format!("perhaps some {kind} messages of {store}, until: {error}")).await;
+            return Err(error.into());
+        }
+    };
     if count == 0 {
         return Err(Failure::refused(format!(
             "nothing of {store} was {what}: there is no such message; see `leasehold store list {store}`"
         )));
     }
-    let control = control.by(&asked.by).reason(&asked.reason);
     control.tell(what, &format!("{count} {kind} messages of {store}")).await;
     match json {
         true => json_line(&serde_json::json!({ what: count })),
@@ -234,13 +240,16 @@ async fn peek(store: &SqlStore, id: i64) -> Result<Report, Failure> {
         ))
     })?;
     let body = std::str::from_utf8(&content.body).ok();
-    let mut text: String =
-        content.headers.iter().map(|(header, value)| format!("{header}: {value}\n")).collect();
+    let mut text: String = content
+        .headers
+        .iter()
+        .map(|(header, value)| format!("{}\n", one_line(&format!("{header}: {value}"))))
+        .collect();
     if let Some(kind) = &content.content_type {
-        text.push_str(&format!("content-type: {kind}\n"));
+        text.push_str(&format!("content-type: {}\n", one_line(kind)));
     }
     match body {
-        Some(body) => text.push_str(&format!("\n{body}\n")),
+        Some(body) => text.push_str(&format!("\n{}\n", lines(body))),
         None => text.push_str(&format!("\n{} bytes that are no text\n", content.body.len())),
     }
     let content_type = content.content_type.as_deref();

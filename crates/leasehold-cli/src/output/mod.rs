@@ -55,34 +55,47 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
     write(&printable(&format!("{text}\n")))
 }
 
-/// What somebody wrote, on one line, fit for a terminal.
+/// What somebody wrote, on one line, fit for a terminal: with no colours of its own.
 pub(crate) fn one_line(text: &str) -> String {
-    printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+    escaped(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// What the database holds may come from anybody, and a terminal obeys control characters: of those, only line feeds and
-/// what colours text pass.
-fn printable(text: &str) -> String {
+/// The same with its lines, for what has lines by its nature.
+pub(crate) fn lines(text: &str) -> String {
+    text.lines().map(escaped).collect::<Vec<_>>().join("\n")
+}
+
+/// What the database holds may come from anybody, and a terminal obeys control characters, and what turns its direction.
+fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let color = color(rest);
-        match first {
-            '\x1b' if color > 0 => shown.push_str(&rest[..color]),
-            '\n' | '\t' => shown.push(first),
+    for character in text.chars() {
+        match character {
+            '\t' => shown.push(' '),
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                shown.extend(character.escape_unicode());
+            }
             other if other.is_control() => shown.extend(other.escape_unicode()),
             other => shown.push(other),
         }
-        rest = &rest[color.max(first.len_utf8())..];
     }
     shown
 }
 
-/// How long the sequence is that colours text and with which `text` begins; 0 if it does not.
-fn color(text: &str) -> usize {
-    let Some(rest) = text.strip_prefix("\x1b[") else { return 0 };
-    let parameters = rest.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
-    if rest.as_bytes().get(parameters) == Some(&b'm') { parameters + 3 } else { 0 }
+/// Of what is put together here only lines and [`Style`]'s own colours reach a terminal, should a stored text have come along as it
+/// is.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let color = style::length_of_color(rest);
+        match first {
+            '\x1b' if color > 0 => shown.push_str(&rest[..color]),
+            '\n' | '\t' => shown.push(first),
+            other => shown.push_str(&escaped(other.encode_utf8(&mut [0; 4]))),
+        }
+        rest = &rest[color.max(first.len_utf8())..];
+    }
+    shown
 }
 
 /// What is written as it stands.
@@ -101,13 +114,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_colours_and_lines_reach_a_terminal() {
+    fn only_colours_of_ours_and_lines_reach_a_terminal() {
         assert_eq!(printable("a\x1b[31mred\x1b[0m\n\tb"), "a\x1b[31mred\x1b[0m\n\tb");
         assert_eq!(
-            printable("\x1b[2Jgone\x1b]0;title\x07\u{9b}1A\r"),
-            "\\u{1b}[2Jgone\\u{1b}]0;title\\u{7}\\u{9b}1A\\u{d}"
+            printable("\x1b[2Jgone\x1b]0;title\x07\u{9b}1A\r\x1b[8mhidden"),
+            "\\u{1b}[2Jgone\\u{1b}]0;title\\u{7}\\u{9b}1A\\u{d}\\u{1b}[8mhidden"
         );
         assert_eq!(printable("\x1b["), "\\u{1b}[");
+    }
+
+    #[test]
+    fn what_is_stored_has_neither_colours_nor_lines_nor_directions() {
+        assert_eq!(one_line("a\x1b[31m\nb\u{202e}c"), "a\\u{1b}[31m b\\u{202e}c");
+        assert_eq!(lines("a\tb\n\x1b[8mc"), "a b\n\\u{1b}[8mc");
     }
 
     #[test]

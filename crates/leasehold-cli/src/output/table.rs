@@ -1,6 +1,6 @@
 //! Columns that stand below each other.
 
-use super::{Color, Style};
+use super::{Color, Style, escaped};
 
 /// One field of a table.
 #[derive(Clone, Debug)]
@@ -11,14 +11,14 @@ pub(crate) struct Cell {
 
 impl Cell {
     pub(crate) fn colored(text: impl Into<String>, color: Color) -> Self {
-        Self { text: text.into(), color: Some(color) }
+        Self { color: Some(color), ..Self::from(text.into()) }
     }
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
         // What is stored may have lines of its own, and a row is one.
-        Self { text: text.into().replace(['\n', '\r', '\t'], " "), color: None }
+        Self { text: escaped(&text.into().replace(['\n', '\r'], " ")), color: None }
     }
 }
 

@@ -11,7 +11,7 @@ async fn looked_into_replayed_and_purged() {
         // Stores belong to the database, not to a cluster.
         let name = format!("outbox-{}", &bed.0.name[5..]);
         let store = SqlStore::new(&bed.0.db, &name).unwrap();
-        let refuse = |_, _| async { Err::<(), _>(HandlerError::reject("no such customer")) };
+        let refuse = |_, _| async { Err::<(), _>(HandlerError::reject("no such customer\x1b[8m")) };
         let processor = Processor::new("push", store.clone(), refuse).unwrap().attempts(1).park();
         let node = bed.0.builder("a").artifact(processor).start().await.unwrap();
         for text in ["one", "two"] {
@@ -25,6 +25,8 @@ async fn looked_into_replayed_and_purged() {
         let message = &listed["messages"][0];
         assert!(message["error"].as_str().unwrap().contains("no such customer"), "{listed}");
         let id = message["id"].to_string();
+        let table = bed.ask(&["store", "list", &name, "--parked"]).await.well();
+        assert!(table.contains("customer\\u{1b}[8m") && !table.contains('\x1b'), "{table}");
         let held = bed.ask(&["store", "peek", &name, &id]).await.well();
         assert!(held.contains("\none\n"), "{held}");
 
