@@ -8,6 +8,7 @@ use leasehold_core::message::{Message, MessageId, Parts};
 use sea_orm::{QueryResult, TryGetable, Value};
 
 use super::SqlStore;
+use super::scan::MOST_BYTES;
 use crate::error::Error;
 
 /// The place of a message in its store.
@@ -29,7 +30,7 @@ pub(super) struct Row {
     pub(super) expires: Option<i64>,
     /// In milliseconds since 1970, by the database's clock.
     pub(super) appended: i64,
-    /// The length of its payload.
+    /// The length of its payload, if that is large.
     pub(super) bytes: u64,
     /// Its payload is here.
     pub(super) is_whole: bool,
@@ -71,10 +72,15 @@ impl Row {
             due: get(store, row, "due")?,
             expires: get(store, row, "expires")?,
             appended: get(store, row, "appended_at")?,
-            bytes: u64::try_from(bytes).unwrap_or(0),
+            bytes: if is_whole { 0 } else { u64::try_from(bytes).unwrap_or(0) },
             is_whole,
             parts,
         })
+    }
+
+    /// Whether it can be handed over while so many bytes of large payloads are in flight.
+    pub(super) fn fits(&self, in_flight: u64) -> bool {
+        self.is_whole && (self.bytes == 0 || in_flight == 0 || in_flight + self.bytes <= MOST_BYTES)
     }
 
     /// Its payload has come.

@@ -19,6 +19,10 @@ pub(super) const PAGE: usize = 500;
 const PER_KEY: usize = 64;
 /// Of what is left, so much may go to one key.
 const SHARE: usize = 8;
+/// Large payloads that are in flight, or read and wait for that, hold so many bytes together at most, unless one alone does.
+pub(super) const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// Of those, so many may be of one key, unless one alone is larger.
+const KEY_BYTES: u64 = MOST_BYTES / 8;
 /// So many keys at most are left out of a page by the database; the messages of more are read and passed over.
 const LEFT_OUT: usize = 1000;
 /// How far back it looks for what was committed late, in messages' ids as of so long ago.
@@ -44,11 +48,28 @@ pub(super) enum Plan {
     Bodies { ids: Vec<StoredId> },
 }
 
+/// What is held of a key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    count: usize,
+    /// Of large payloads.
+    bytes: u64,
+}
+
+impl Share {
+    /// Whether one more fits, of which so many are held at most.
+    fn has_room(self, bytes: u64, most: usize) -> bool {
+        self.count == 0 || (self.count < most && self.bytes + bytes <= KEY_BYTES)
+    }
+}
+
 #[derive(Debug)]
 struct Skipped {
     from: StoredId,
     /// Nothing of it is due before.
     until: Option<i64>,
+    /// Its large payload, as far as that is known.
+    bytes: u64,
     /// The round of looks for late commits in which it was last read from the beginning.
     round: u64,
 }
@@ -71,8 +92,9 @@ pub(super) struct Scan {
     cursor: StoredId,
     /// The last page was not full: nothing more was there.
     at_end: bool,
-    held: HashMap<StoredId, Option<Arc<str>>>,
-    per_key: HashMap<Arc<str>, usize>,
+    /// With its key, and the bytes of a large payload.
+    held: HashMap<StoredId, (Option<Arc<str>>, u64)>,
+    per_key: HashMap<Arc<str>, Share>,
     skipped: BTreeMap<Arc<str>, Skipped>,
     /// The earliest moment at which something that was passed over becomes due.
     due: Option<i64>,
@@ -103,8 +125,11 @@ impl Scan {
     /// What to read at `now`, by the database's clock: what the last page left open, and otherwise the next page.
     pub(super) fn plan(&self, now: i64) -> Plan {
         let free = |(key, skipped): &(&Arc<str>, &Skipped)| {
-            self.per_key.get(*key).is_none_or(|held| *held < self.per_key_most().div_ceil(2))
-                && skipped.until.is_none_or(|until| until <= now)
+            let share = self.per_key.get(*key).copied().unwrap_or_default();
+            let has_room = share.count == 0
+                || (share.count < self.per_key_most().div_ceil(2)
+                    && share.bytes + skipped.bytes <= KEY_BYTES);
+            has_room && skipped.until.is_none_or(|until| until <= now)
         };
         // The one that has waited longest: others are not to be passed over for ever.
         let oldest = self.skipped.iter().filter(free).min_by_key(|(_, skipped)| skipped.from);
@@ -195,12 +220,20 @@ impl Scan {
             }
             Plan::Key { key, to, .. } => {
                 let round = self.round;
-                let mut open =
-                    full.then_some(Skipped { from: last.map_or(*to, |last| last + 1), until: None, round });
+                let mut open = full.then_some(Skipped {
+                    from: last.map_or(*to, |last| last + 1),
+                    until: None,
+                    bytes: 0,
+                    round,
+                });
                 self.skipped.remove(key);
                 for row in rows {
-                    if row.due.is_some_and(|due| due > now) {
-                        open = Some(Skipped { from: row.id, until: row.due, round });
+                    let until = row.due.filter(|due| *due > now);
+                    let share = self.per_key.get(key).copied().unwrap_or_default();
+                    let is_held = self.held.contains_key(&row.id);
+                    // How many, the limit of the plan has seen to.
+                    if until.is_some() || !(is_held || share.has_room(row.bytes, usize::MAX)) {
+                        open = Some(Skipped { from: row.id, until, bytes: row.bytes, round });
                         break;
                     }
                     if self.hold(&row) {
@@ -241,15 +274,15 @@ impl Scan {
                 return false;
             }
         } else if let (Ordering::Keys, Some(key)) = (self.ordering, &row.key) {
-            let held = self.per_key.get(key).copied().unwrap_or(0);
+            let share = self.per_key.get(key).copied().unwrap_or_default();
             if let Some(skipped) = self.skipped.get_mut(key) {
                 if row.id < skipped.from {
-                    *skipped = Skipped { from: row.id, until: later, ..*skipped };
+                    *skipped = Skipped { from: row.id, until: later, bytes: row.bytes, ..*skipped };
                 }
                 return false;
             }
-            if later.is_some() || held >= self.per_key_most() {
-                let skipped = Skipped { from: row.id, until: later, round: self.round };
+            if later.is_some() || !share.has_room(row.bytes, self.per_key_most()) {
+                let skipped = Skipped { from: row.id, until: later, bytes: row.bytes, round: self.round };
                 self.skipped.insert(Arc::clone(key), skipped);
                 return false;
             }
@@ -267,21 +300,24 @@ impl Scan {
     }
 
     fn hold(&mut self, row: &Row) -> bool {
-        if self.held.insert(row.id, row.key.clone()).is_some() {
+        if self.held.insert(row.id, (row.key.clone(), row.bytes)).is_some() {
             return false;
         }
         if let Some(key) = &row.key {
-            *self.per_key.entry(Arc::clone(key)).or_default() += 1;
+            let share = self.per_key.entry(Arc::clone(key)).or_default();
+            share.count += 1;
+            share.bytes += row.bytes;
         }
         true
     }
 
     /// A message is gone from the store, or waits there for its time.
     pub(super) fn release(&mut self, id: StoredId) {
-        let Some(Some(key)) = self.held.remove(&id) else { return };
-        if let Some(held) = self.per_key.get_mut(&key) {
-            *held -= 1;
-            if *held == 0 {
+        let Some((Some(key), bytes)) = self.held.remove(&id) else { return };
+        if let Some(share) = self.per_key.get_mut(&key) {
+            share.count -= 1;
+            share.bytes -= bytes;
+            if share.count == 0 {
                 self.per_key.remove(&key);
             }
         }

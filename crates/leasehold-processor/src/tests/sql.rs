@@ -585,3 +585,39 @@ async fn payloads_that_are_large_are_read_as_there_is_room_for_them() {
     })
     .await;
 }
+
+/// A key that is tried again, and has more behind it than may be in memory, holds up no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_key_with_large_payloads_holds_up_no_other() {
+    let bed = bed(Cluster::sqlite().await);
+    for _ in 0..80 {
+        let large = vec![b'x'; crate::outgoing::DEFAULT_MAX_BYTES];
+        bed.store.append_all(&[Outgoing::new(large).key("blocked")]).await.unwrap();
+    }
+    bed.store.append_all(&[Outgoing::text("free").key("free")]).await.unwrap();
+    let (send, mut seen) = unbounded_channel();
+    let works = Arc::new(AtomicBool::new(false));
+    let healed = Arc::clone(&works);
+    let handler = move |message: Message, _: Lease| {
+        let (send, healed) = (send.clone(), healed.load(Ordering::SeqCst));
+        async move {
+            let is_free = message.body().is_some_and(|body| body.len() == 4);
+            if is_free || healed {
+                return Ok(send.send(is_free)?);
+            }
+            Err(HandlerError::retry("not yet"))
+        }
+    };
+    let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(Order::PerKey(4));
+    let processor = processor.attempts(1000).backoff(Duration::from_millis(50), Duration::from_millis(100));
+    let node =
+        leasehold_core::node::Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id("a");
+    let node = node.artifact(processor.without_breaker()).start().await.unwrap();
+    assert!(next(&mut seen).await, "the other key is delivered");
+    works.store(true, Ordering::SeqCst);
+    for _ in 0..80 {
+        assert!(!next(&mut seen).await);
+    }
+    bed.until_empty().await;
+    node.shutdown().await;
+}

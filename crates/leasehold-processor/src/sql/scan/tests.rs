@@ -254,13 +254,13 @@ proptest! {
             world.step(step);
         }
         world.commit();
+        world.look_for_late();
         world.now += 2 * LATER;
-        // Each round of these brings something, or all is done: there are at most so many messages.
-        for _ in 0..world.last + 2 {
+        // Each round of these brings something, or all is done: there are at most so many messages. No look for what is late helps.
+        for _ in 0..2 * world.last + 8 {
             if world.rows.is_empty() {
                 break;
             }
-            world.look_for_late();
             world.read(&world.scan.plan(world.now));
             while world.settle() {}
             world.now += LATER;

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::SqlStore;
 use super::rows::{Row, StoredId};
-use super::scan::{Ordering, PAGE, Plan, Scan, limit};
+use super::scan::{MOST_BYTES, Ordering, PAGE, Plan, Scan, limit};
 use super::writer::{At, Change, Changes, Writer};
 use crate::error::Error;
 use crate::store::Reading;
@@ -35,9 +35,8 @@ const CLEAN: &str = "clean";
 /// messages are delivered one at a time; elsewhere the next batch fills while one is written.
 const MOST_IN_ORDER: usize = 200;
 const MOST_OUTSTANDING: usize = 400;
-/// Payloads that are in flight, or read and wait for that, hold so many bytes together at most, unless one alone does. Small ones
-/// are bounded by their number.
-const MOST_BYTES: u64 = 64 * 1024 * 1024;
+/// So many bytes of large payloads are read by one statement, unless one alone is larger: the first need not wait for the others.
+const READ_BYTES: u64 = 4 * 1024 * 1024;
 /// How often it looks for what was committed late; it takes no more than a twentieth of the time.
 const LATE_EVERY: Duration = Duration::from_secs(1);
 const LATE_SHARE: u32 = 20;
@@ -60,6 +59,8 @@ pub(super) struct SqlSource {
     writer: Writer,
     /// Read and not handed over.
     page: VecDeque<Row>,
+    /// The payloads of so many of those are still to be read.
+    partial: usize,
     work: Option<(Plan, JoinHandle<Result<Brought, Error>>)>,
     /// Settled since that began: it may have read them before they were.
     gone: HashSet<StoredId>,
@@ -117,6 +118,7 @@ impl SqlSource {
             reading,
             scan: Scan::new(ordering, reading.read_ahead),
             page: VecDeque::new(),
+            partial: 0,
             work: None,
             gone: HashSet::new(),
             late: Vec::new(),
@@ -185,8 +187,12 @@ impl SqlSource {
 
     /// Whose payloads are to be read: of the next messages those that are large, as far as there is room for them.
     fn lacking(&self) -> Vec<StoredId> {
-        let mut bytes = self.bytes;
         let mut ids = Vec::new();
+        if self.partial == 0 {
+            return ids;
+        }
+        let recording = self.suspects.as_ref().map_or(0, Suspects::bytes);
+        let (mut bytes, mut to_read) = (self.bytes + recording, 0);
         for row in &self.page {
             let is_first = bytes == 0;
             bytes += row.bytes;
@@ -194,6 +200,10 @@ impl SqlSource {
                 break;
             }
             if !row.is_whole {
+                to_read += row.bytes;
+                if to_read > READ_BYTES && !ids.is_empty() {
+                    break;
+                }
                 ids.push(row.id);
             }
         }
@@ -215,6 +225,7 @@ impl SqlSource {
             }
             !is_gone
         });
+        self.count_partial();
     }
 
     fn next_plan(&mut self, now: Instant, wall: i64, idle: bool) -> Plan {
@@ -298,9 +309,14 @@ impl SqlSource {
         }
     }
 
+    fn count_partial(&mut self) {
+        self.partial = self.page.iter().filter(|row| !row.is_whole).count();
+    }
+
     fn admit(&mut self, plan: &Plan, brought: Brought, gone: &HashSet<StoredId>) {
         let wall = self.wall();
         self.page.extend(self.scan.take(plan, brought.rows, gone, brought.beyond, wall));
+        self.count_partial();
     }
 
     fn release(&mut self, id: StoredId) {
@@ -351,9 +367,8 @@ impl SqlSource {
     fn next_rows(&mut self, room: usize) -> Vec<Row> {
         let mut rows = Vec::new();
         let mut bytes = self.bytes;
-        let fits = |row: &Row, bytes: u64| row.is_whole && (bytes == 0 || bytes + row.bytes <= MOST_BYTES);
         while rows.len() < room
-            && self.page.front().is_some_and(|row| fits(row, bytes))
+            && self.page.front().is_some_and(|row| row.fits(bytes))
             && let Some(row) = self.page.pop_front()
         {
             if !self.parks(&row) {

@@ -24,6 +24,11 @@ pub(super) struct Suspects {
 }
 
 impl Suspects {
+    /// Of the large payloads whose attempts are being recorded.
+    pub(super) fn bytes(&self) -> u64 {
+        self.recording.iter().map(|row| row.bytes).sum()
+    }
+
     /// At most `left` messages may be.
     pub(super) fn new(left: usize) -> Self {
         Self { left, ..Self::default() }
@@ -56,7 +61,8 @@ impl SqlSource {
         let held: Vec<_> = suspects.out.values().cloned().collect();
         let mut rows: Vec<Row> = Vec::new();
         while !alone && out + rows.len() < at_once && rows.len() < left {
-            let Some(first) = self.page.front().filter(|first| first.is_whole) else { break };
+            let bytes = self.bytes + rows.iter().map(|row| row.bytes).sum::<u64>();
+            let Some(first) = self.page.front().filter(|first| first.fits(bytes)) else { break };
             // It is not in flight before its time, and not recorded: that is another attempt's failure.
             if first.due.is_some_and(|due| due > wall) {
                 if rows.is_empty() {
