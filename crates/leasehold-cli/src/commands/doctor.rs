@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::arguments::Place;
 use crate::cluster::{target, url};
 use crate::failure::Failure;
-use crate::output::{Color, Report, Style};
+use crate::output::{Color, Report, Style, one_line};
 
 /// Enough for a 99th percentile that says something, and done within a second.
 const WRITES: usize = 100;
@@ -46,7 +46,7 @@ struct Findings {
 
 impl Findings {
     fn fine(&mut self, check: &'static str, text: impl Into<String>) {
-        self.findings.push(Finding { level: Level::Fine, check, text: text.into(), remedy: None });
+        self.add(Level::Fine, check, text, "");
     }
 
     fn failed<const N: usize>(&mut self, looks: [(&'static str, Option<Failure>); N]) {
@@ -59,7 +59,9 @@ impl Findings {
 
     fn add(&mut self, level: Level, check: &'static str, text: impl Into<String>, remedy: &str) {
         let remedy = Some(remedy.to_owned()).filter(|remedy| !remedy.is_empty());
-        self.findings.push(Finding { level, check, text: text.into(), remedy });
+        // Versions, errors and migrations are what somebody has stored.
+        let text = one_line(&text.into());
+        self.findings.push(Finding { level, check, text, remedy });
     }
 }
 

@@ -53,7 +53,7 @@ impl Fields<'_> {
             "failed" | "stopped" | "expired" | "died" | "over" | "evicted" => Color::Bad,
             _ => Color::Attention,
         };
-        let mut text = format!("{}  {}", precise(self.at_ms), style.paint(color, self.kind));
+        let mut text = format!("{}  {}", precise(self.at_ms), style.paint(color, &one_line(self.kind)));
         for (what, value) in [("", self.artifact), ("on ", self.node)] {
             if let Some(value) = value {
                 text.push_str(&format!("  {what}{value}"));

@@ -88,7 +88,7 @@ pub(super) async fn report(cluster: &Cluster, name: &str) -> Result<Report, Fail
     let (state, color) = fields.artifact.state();
     let held = explanation.state.holder.is_some();
     let head = if held { state } else { "nobody runs it".to_owned() };
-    let mut text = format!("{name}: {}\n", style.paint(color, &head));
+    let mut text = format!("{name}: {}\n", style.paint(color, &one_line(&head)));
     for (at, reason) in fields.reasons.iter().enumerate() {
         text.push_str(&format!("  {}. {}\n", at + 1, one_line(&reason.text)));
         if let Some(remedy) = &reason.remedy {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::arguments::{Migrate, Place};
 use crate::cluster::{new_target, target};
 use crate::failure::Failure;
-use crate::output::{Report, write};
+use crate::output::{Report, one_line, write};
 
 #[derive(Serialize)]
 struct Fields<'a> {
@@ -34,7 +34,8 @@ pub(super) async fn migrate(place: &Place, what: Migrate) -> Result<(), Failure>
                 ),
             };
             if !state.unknown.is_empty() {
-                text.push_str(&format!("a newer program has applied {}\n", state.unknown.join(", ")));
+                let unknown = one_line(&state.unknown.join(", "));
+                text.push_str(&format!("a newer program has applied {unknown}\n"));
             }
             report(&state, text)?.print(place.json)
         }

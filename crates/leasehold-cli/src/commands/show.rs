@@ -83,7 +83,7 @@ pub(super) async fn report(cluster: &Cluster, name: &str) -> Result<Report, Fail
 
 fn text(fields: &Fields<'_>, token: i64, style: Style) -> String {
     let (state, color) = fields.artifact.state();
-    let mut lines = vec![format!("state      {}", style.paint(color, &state))];
+    let mut lines = vec![format!("state      {}", style.paint(color, &one_line(&state)))];
     let mut say = |what: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("{what:<10} {}", one_line(&value))));
     };

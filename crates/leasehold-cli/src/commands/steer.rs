@@ -12,7 +12,7 @@ use crate::arguments::{self, Asked, Awaited, Command};
 use crate::cluster::{Cluster, find, present, somebody_lives};
 use crate::confirm::confirm;
 use crate::failure::Failure;
-use crate::output::{json_line, line};
+use crate::output::{json_line, line, one_line};
 use crate::wait::{Progress, until};
 
 /// The firings that are looked at for the one that was asked for.
@@ -60,7 +60,7 @@ pub(super) async fn steer(cluster: &Cluster, command: Command, json: bool) -> Re
     };
     match json {
         true => json_line(&serde_json::json!({ "done": done })),
-        false => line(&done),
+        false => line(&one_line(&done)),
     }
 }
 

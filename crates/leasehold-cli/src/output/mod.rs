@@ -43,7 +43,9 @@ fn json(value: &serde_json::Value) -> String {
     let mut text = String::new();
     for character in value.to_string().chars() {
         match character {
-            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+            turns if turns_direction(turns) || turns.is_control() => {
+                text.push_str(&format!("\\u{:04x}", u32::from(turns)));
+            }
             other => text.push(other),
         }
     }
@@ -65,16 +67,20 @@ pub(crate) fn lines(text: &str) -> String {
     text.lines().map(escaped).collect::<Vec<_>>().join("\n")
 }
 
+fn turns_direction(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
 /// What the database holds may come from anybody, and a terminal obeys control characters, and what turns its direction.
 fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\t' => shown.push(' '),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                shown.extend(character.escape_unicode());
-            }
-            other if other.is_control() => shown.extend(other.escape_unicode()),
+            other if other.is_control() || turns_direction(other) => shown.extend(other.escape_unicode()),
             other => shown.push(other),
         }
     }
@@ -131,9 +137,12 @@ mod tests {
 
     #[test]
     fn json_stays_json() {
-        let value = serde_json::json!({ "error": "it\u{80}\u{99}s \u{9b}31m\u{7f}\x1b[2J" });
+        let value = serde_json::json!({ "error": "it\u{80}\u{99}s \u{9b}31m\u{7f}\x1b[2J\u{202e}" });
         let text = json(&value);
-        assert!(!text.chars().any(char::is_control), "{text}");
+        assert!(
+            !text.chars().any(|character| character.is_control() || turns_direction(character)),
+            "{text}"
+        );
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 }
