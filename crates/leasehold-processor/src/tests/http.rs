@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::bed;
+use super::{bed, builder};
 use crate::breaker::Breaker;
 use crate::conformance::Bed;
 use crate::outgoing::Outgoing;
@@ -90,7 +90,7 @@ async fn next(got: &mut UnboundedReceiver<Got>) -> Got {
 }
 
 pub(super) async fn node(bed: &Bed<SqlStore>, id: &str, processor: Processor) -> Node {
-    let node = Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id(id);
+    let node = builder(bed, id);
     let processor = processor.poll(Duration::from_millis(20));
     node.ttl(Duration::from_millis(1600)).artifact(processor).start().await.unwrap()
 }
@@ -253,7 +253,7 @@ async fn an_endpoint_that_hangs_holds_up_no_other_processor_of_its_node() {
     let forward = |to: SocketAddr| Forward::post(format!("http://{to}/in")).unwrap();
     bed.store.append_all(&[Outgoing::text("x")]).await.unwrap();
     let pull = Processor::new("pull", other.clone(), forward(well)).unwrap();
-    let node = Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id("a");
+    let node = builder(&bed, "a");
     let node = node.ttl(Duration::from_millis(1600)).drain_timeout(Duration::from_millis(200));
     let node = node
         .artifact(push(&bed, forward(silent)))

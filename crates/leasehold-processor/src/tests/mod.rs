@@ -7,11 +7,17 @@ mod late;
 mod secure;
 mod sql;
 
+use leasehold_core::node::{Node, NodeBuilder};
 use leasehold_testkit::cluster::Cluster;
 
 use crate::SqlStore;
 use crate::conformance::Bed;
 use crate::store::memory::MemoryStore;
+
+/// A node that meets the others of this bed.
+fn builder(bed: &Bed<SqlStore>, id: &str) -> NodeBuilder {
+    Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id(id)
+}
 
 /// A store of this cluster's name: several tests share a database.
 fn bed(cluster: Cluster) -> Bed<SqlStore> {

@@ -12,7 +12,7 @@ use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
-use super::bed;
+use super::{bed, builder};
 use crate::conformance::Bed;
 use crate::gate::Window;
 use crate::outgoing::Outgoing;
@@ -59,8 +59,7 @@ pub(super) async fn collect_every(
     };
     let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(order);
     let processor = processor.poll(poll);
-    let node =
-        leasehold_core::node::Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id(id);
+    let node = builder(bed, id);
     let node = node.ttl(Duration::from_millis(1600)).artifact(processor).start().await.unwrap();
     (node, seen)
 }
@@ -195,9 +194,7 @@ async fn a_blocked_key_with_thousands_of_messages_holds_up_no_other() {
         let blocked = (0..3000).map(|n| Outgoing::text(format!("b{n}")).key("blocked"));
         let others = (0..1000).map(|n| Outgoing::text(format!("o{n}")).key(n % 7));
         bed.store.append_all(&blocked.chain(others).collect::<Vec<_>>()).await.unwrap();
-        let node = leasehold_core::node::Node::builder(bed.database.as_str())
-            .cluster(bed.cluster.as_str())
-            .node_id("a");
+        let node = builder(&bed, "a");
         let node = node.artifact(processor).start().await.unwrap();
         for _ in 0..1000 {
             assert!(next(&mut seen).await.starts_with('o'));
@@ -257,9 +254,7 @@ async fn a_holder_that_lost_its_lease_acknowledges_nothing() {
         bed.store.append(&db, Outgoing::text("once")).await.unwrap();
         let (handler, mut enters, leave) = held();
         let processor = Processor::new("p", bed.store.clone(), handler).unwrap();
-        let node = leasehold_core::node::Node::builder(bed.database.as_str())
-            .cluster(bed.cluster.as_str())
-            .node_id("a");
+        let node = builder(&bed, "a");
         let node = node.artifact(processor).start().await.unwrap();
         let lease = next(&mut enters).await;
         // What a grant to somebody else does, in the middle of the delivery.
@@ -316,9 +311,7 @@ async fn after_a_crash_attempts_are_recorded_before_messages_are_handed_over() {
             }
         };
         let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(Order::Unordered(4));
-        let node = leasehold_core::node::Node::builder(bed.database.as_str())
-            .cluster(bed.cluster.as_str())
-            .node_id("a");
+        let node = builder(&bed, "a");
         let node = node.artifact(processor.poll(Duration::from_millis(20))).start().await.unwrap();
         for _ in 0..20 {
             let (id, attempt, recorded) = next(&mut seen).await;
@@ -365,9 +358,7 @@ async fn after_a_crash_what_fails_holds_up_its_key_until_it_works_again() {
         };
         let millis = Duration::from_millis;
         let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(Order::PerKey(8));
-        let node = leasehold_core::node::Node::builder(bed.database.as_str())
-            .cluster(bed.cluster.as_str())
-            .node_id("a");
+        let node = builder(&bed, "a");
         let processor = processor.backoff(millis(50), millis(50)).poll(millis(20));
         let node = node.artifact(processor).start().await.unwrap();
         let mut of_even = Vec::new();
@@ -450,9 +441,7 @@ async fn what_expires_behind_a_gate_is_parked_and_a_panic_does_not_close_it() {
             Outgoing::text("last"),
         ];
         bed.store.append_all(&all).await.unwrap();
-        let node = leasehold_core::node::Node::builder(bed.database.as_str())
-            .cluster(bed.cluster.as_str())
-            .node_id("a");
+        let node = builder(&bed, "a");
         let node = node.artifact(processor).start().await.unwrap();
         for text in ["first", "first", "second", "last"] {
             assert_eq!(next(&mut seen).await, text);
@@ -482,9 +471,7 @@ async fn a_move_keeps_times_and_a_purge_under_way_costs_no_lease() {
         bed.store.append(&db, Outgoing::text("purged meanwhile")).await.unwrap();
         let processor =
             Processor::new("p", bed.store.clone(), handler).unwrap().poll(Duration::from_millis(20));
-        let node = leasehold_core::node::Node::builder(bed.database.as_str())
-            .cluster(bed.cluster.as_str())
-            .node_id("a");
+        let node = builder(&bed, "a");
         let node = node.artifact(processor).start().await.unwrap();
         let first = next(&mut enters).await;
         assert_eq!(bed.store.purge(Which::All).await.unwrap(), 1);
@@ -515,9 +502,7 @@ async fn outside_of_its_windows_a_processor_hands_nothing_over() {
         // One second each year, and each second.
         let shut = processor("shut", &closed, "0 0 0 1 1 *");
         let open = processor("open", &bed.store, "* * * * * *");
-        let node = leasehold_core::node::Node::builder(bed.database.as_str())
-            .cluster(bed.cluster.as_str())
-            .node_id("a");
+        let node = builder(&bed, "a");
         let node = node.artifact(shut).artifact(open).start().await.unwrap();
         node.wait(|status| status.running.len() == 2).await.unwrap();
         for _ in 0..20 {
@@ -559,9 +544,7 @@ async fn payloads_that_are_large_are_read_as_there_is_room_for_them() {
             }
         };
         let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(Order::Unordered(200));
-        let node = leasehold_core::node::Node::builder(bed.database.as_str())
-            .cluster(bed.cluster.as_str())
-            .node_id("a");
+        let node = builder(&bed, "a");
         let node = node.artifact(processor).start().await.unwrap();
         let mut all = Vec::new();
         while all.len() < FIT {
@@ -610,8 +593,7 @@ async fn a_blocked_key_with_large_payloads_holds_up_no_other() {
     };
     let processor = Processor::new("p", bed.store.clone(), handler).unwrap().order(Order::PerKey(4));
     let processor = processor.attempts(1000).backoff(Duration::from_millis(50), Duration::from_millis(100));
-    let node =
-        leasehold_core::node::Node::builder(bed.database.as_str()).cluster(bed.cluster.as_str()).node_id("a");
+    let node = builder(&bed, "a");
     let node = node.artifact(processor.without_breaker()).start().await.unwrap();
     assert!(next(&mut seen).await, "the other key is delivered");
     works.store(true, Ordering::SeqCst);

@@ -1,5 +1,6 @@
 //! Reads a store for its processor: ahead, in pages, and only what is not in flight already.
 
+mod payloads;
 mod read;
 mod suspects;
 
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::SqlStore;
 use super::rows::{Row, StoredId};
-use super::scan::{MOST_BYTES, Ordering, PAGE, Plan, Scan, limit};
+use super::scan::{Ordering, PAGE, Plan, Scan, limit};
 use super::writer::{At, Change, Changes, Writer};
 use crate::error::Error;
 use crate::store::Reading;
@@ -35,8 +36,6 @@ const CLEAN: &str = "clean";
 /// messages are delivered one at a time; elsewhere the next batch fills while one is written.
 const MOST_IN_ORDER: usize = 200;
 const MOST_OUTSTANDING: usize = 400;
-/// So many bytes of large payloads are read by one statement, unless one alone is larger: the first need not wait for the others.
-const READ_BYTES: u64 = 4 * 1024 * 1024;
 /// How often it looks for what was committed late; it takes no more than a twentieth of the time.
 const LATE_EVERY: Duration = Duration::from_secs(1);
 const LATE_SHARE: u32 = 20;
@@ -185,49 +184,6 @@ impl SqlSource {
         None
     }
 
-    /// Whose payloads are to be read: of the next messages those that are large, as far as there is room for them.
-    fn lacking(&self) -> Vec<StoredId> {
-        let mut ids = Vec::new();
-        if self.partial == 0 {
-            return ids;
-        }
-        let recording = self.suspects.as_ref().map_or(0, Suspects::bytes);
-        let (mut bytes, mut to_read) = (self.bytes + recording, 0);
-        for row in &self.page {
-            let is_first = bytes == 0;
-            bytes += row.bytes;
-            if bytes > MOST_BYTES && !is_first {
-                break;
-            }
-            if !row.is_whole {
-                to_read += row.bytes;
-                if to_read > READ_BYTES && !ids.is_empty() {
-                    break;
-                }
-                ids.push(row.id);
-            }
-        }
-        ids
-    }
-
-    /// Takes in payloads. What has none any more was purged.
-    fn fill(&mut self, ids: &[StoredId], mut bodies: HashMap<StoredId, Vec<u8>>) {
-        for row in &mut self.page {
-            if let Some(body) = bodies.remove(&row.id) {
-                row.fill(body);
-            }
-        }
-        let (scan, page) = (&mut self.scan, &mut self.page);
-        page.retain(|row| {
-            let is_gone = !row.is_whole && ids.contains(&row.id);
-            if is_gone {
-                scan.release(row.id);
-            }
-            !is_gone
-        });
-        self.count_partial();
-    }
-
     fn next_plan(&mut self, now: Instant, wall: i64, idle: bool) -> Plan {
         // With nothing else to do each look is one for what is late and what is new.
         if now < self.late_at && !idle {
@@ -307,10 +263,6 @@ impl SqlSource {
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn count_partial(&mut self) {
-        self.partial = self.page.iter().filter(|row| !row.is_whole).count();
     }
 
     fn admit(&mut self, plan: &Plan, brought: Brought, gone: &HashSet<StoredId>) {
