@@ -16,8 +16,10 @@ pub(crate) struct Dialect {
     pub begin: TransactionOptions,
     /// Waits, inside the transaction, until no other process migrates. Bounded, so that a stopped migrator shows.
     pub lock: Option<String>,
-    /// Lets others migrate, where the end of the transaction does not.
+    /// Lets others migrate, where the end of the transaction does not; and undoes what migrations have set.
     pub unlock: Option<String>,
+    /// What goes before a migration that is tried again when a table was in use, and what undoes a failed one.
+    pub again: Option<(&'static str, &'static str)>,
     /// A change of the schema commits by itself: one that was interrupted left a part of it.
     pub commits_changes: bool,
     /// Lists `(tbl, col)` of every table whose name starts with `leasehold_`.
@@ -41,6 +43,7 @@ pub(crate) fn dialect(backend: DbBackend) -> Result<Dialect, DbErr> {
                 "set local lock_timeout = '60s'; set local statement_timeout = '120s'; select pg_advisory_xact_lock({LOCK})"
             )),
             unlock: None,
+            again: Some(("savepoint leasehold_step", "rollback to savepoint leasehold_step")),
             commits_changes: false,
             columns: "select c.relname::text as tbl, a.attname::text as col from pg_class c join pg_attribute a on a.attrelid = c.oid \
                       where c.relname like 'leasehold\\_%' and c.relkind in ('r', 'p', 'v', 'm', 'f') and pg_table_is_visible(c.oid) \
@@ -55,7 +58,10 @@ pub(crate) fn dialect(backend: DbBackend) -> Result<Dialect, DbErr> {
             lock: Some(format!(
                 "do (select 1 union all select 2 from dual where coalesce(get_lock({MYSQL_LOCK}, 60), 0) <> 1)"
             )),
-            unlock: Some(format!("do release_lock({MYSQL_LOCK})")),
+            unlock: Some(format!(
+                "do release_lock({MYSQL_LOCK}); set session lock_wait_timeout = @@global.lock_wait_timeout"
+            )),
+            again: Some(("do 0", "do 0")),
             commits_changes: true,
             columns: "select convert(table_name using utf8mb4) as tbl, convert(column_name using utf8mb4) as col \
                       from information_schema.columns where table_schema = database() and table_name like 'leasehold\\_%'",
@@ -70,6 +76,7 @@ pub(crate) fn dialect(backend: DbBackend) -> Result<Dialect, DbErr> {
             },
             lock: None, // BEGIN IMMEDIATE is the lock
             unlock: None,
+            again: None, // nobody else writes
             commits_changes: false,
             columns: "select m.name as tbl, c.name as col from sqlite_master m join pragma_table_info(m.name) c \
                       where m.type in ('table', 'view') and m.name like 'leasehold\\_%' escape '\\'",

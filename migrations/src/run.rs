@@ -1,16 +1,23 @@
 //! Brings a schema up to date.
 
+use std::time::Duration;
+
 use sea_orm_migration::sea_orm::sea_query::IntoIden;
 use sea_orm_migration::sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, DynIden, Statement,
-    TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, DynIden, RuntimeErr,
+    Statement, TransactionTrait,
 };
 use sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager, async_trait, seaql_migrations};
 
 use crate::dialect::{Dialect, dialect};
 use crate::error::MigrateError;
-use crate::schema::{MIGRATIONS, SchemaState, VERSIONS, state};
+use crate::schema::{SchemaState, VERSIONS, knows, state};
 use crate::steps::STEPS;
+
+/// For so long a table that is in use is tried for: most transactions are over by then.
+const IN_USE: Duration = Duration::from_secs(30);
+/// Between two tries, for those who wait to come through: several times what a try may take.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The migrations, for programs that run them among their own. Alone it takes no lock: [`up`] does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,9 +36,8 @@ impl MigratorTrait for Migrator {
     // A migration that a newer program applied stops nobody; sea-orm would call its file missing.
     async fn get_migration_models<C: ConnectionTrait>(db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr> {
         Self::install(db).await?;
-        let known = |version: &str| MIGRATIONS.iter().any(|(name, _)| *name == version);
         let models = all_models(db).await?;
-        Ok(models.into_iter().filter(|model| known(&model.version)).collect())
+        Ok(models.into_iter().filter(|model| knows(&model.version)).collect())
     }
 }
 
@@ -53,7 +59,8 @@ async fn all_models<C: ConnectionTrait>(db: &C) -> Result<Vec<seaql_migrations::
 /// change of a schema by itself, an interrupted call leaves a part that the next one completes.
 ///
 /// Runs under a lock of its own: several processes may call it at once. Where nothing is pending it writes nothing,
-/// so that a node without the right to change the schema starts on one that was prepared for it. Not to be cancelled.
+/// so that a node without the right to change the schema starts on one that was prepared for it. A table that is to be changed and is in
+/// use, by a backup for example, is tried for again and again, for half a minute. Not to be cancelled.
 ///
 /// # Errors
 /// [`MigrateError`]; the database is unchanged.
@@ -85,11 +92,44 @@ async fn apply(txn: &DatabaseTransaction, dialect: &Dialect) -> Result<SchemaSta
     }
     for migration in Migrator::migrations() {
         if before.pending.iter().any(|name| name == migration.name()) {
-            migration.up(&SchemaManager::new(txn)).await?;
+            change(txn, dialect, &*migration).await?;
             txn.execute_unprepared(&dialect.applied.replace("{}", migration.name())).await?;
         }
     }
     Ok(before)
+}
+
+/// Applies one migration. A table that is in use is tried for again, while nobody else migrates: each try is short, because
+/// whoever waits for a table holds up all who come after.
+async fn change(
+    txn: &DatabaseTransaction,
+    dialect: &Dialect,
+    migration: &dyn MigrationTrait,
+) -> Result<(), DbErr> {
+    let Some((before, undo)) = dialect.again else { return migration.up(&SchemaManager::new(txn)).await };
+    let begun = tokio::time::Instant::now();
+    loop {
+        txn.execute_unprepared(before).await?;
+        match migration.up(&SchemaManager::new(txn)).await {
+            Err(error) if is_in_use(&error) && begun.elapsed() < IN_USE => {
+                txn.execute_unprepared(undo).await?;
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Whether a table was in use for as long as a migration waits for it.
+fn is_in_use(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    let Some(error) = error.as_database_error() else { return false };
+    // PostgreSQL's code; MariaDB and MySQL give one code to most errors.
+    error.code().is_some_and(|code| code == "55P03")
+        || error.message().starts_with("Lock wait timeout exceeded")
 }
 
 /// The name and the SQL text of every migration, oldest first.

@@ -6,19 +6,27 @@ use sea_orm_migration::sea_orm::{ConnectionTrait, Statement};
 
 use crate::dialect::dialect;
 use crate::error::MigrateError;
-use crate::steps::{FILES, INBOX, MESSAGES, TABLES};
+use crate::steps::{FILES, INBOX, MESSAGES, RENEWED, TABLES};
 
 /// The table of applied migrations.
 pub(crate) const VERSIONS: &str = "leasehold_migration";
 
-/// A table and its columns.
-pub(crate) type Table = (&'static str, &'static [&'static str]);
+/// A table and columns of it.
+type Table = (&'static str, &'static [&'static str]);
 
-/// The migrations of this program, oldest first, each with the tables it makes and their columns.
-pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[
+/// What a migration brings.
+enum Brings {
+    /// These tables, with these columns.
+    Tables(&'static [Table]),
+    /// These columns, to tables of earlier migrations.
+    Columns(&'static [Table]),
+}
+
+/// The migrations of this program, oldest first, each with what it brings.
+const MIGRATIONS: &[(&str, Brings)] = &[
     (
         TABLES,
-        &[
+        Brings::Tables(&[
             (
                 "leasehold_cluster",
                 &[
@@ -90,12 +98,12 @@ pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[
                 ],
             ),
             ("leasehold_event", &["id", "cluster", "at", "kind", "node", "artifact", "token", "detail"]),
-        ],
+        ]),
     ),
-    (INBOX, &[("leasehold_inbox", &["cluster", "inbox", "id", "token", "seen_at"])]),
+    (INBOX, Brings::Tables(&[("leasehold_inbox", &["cluster", "inbox", "id", "token", "seen_at"])])),
     (
         MESSAGES,
-        &[
+        Brings::Tables(&[
             ("leasehold_store", &["name", "cluster", "artifact", "made_at"]),
             (
                 "leasehold_message",
@@ -134,18 +142,19 @@ pub(crate) const MIGRATIONS: &[(&str, &[Table])] = &[
                     "parked_at",
                 ],
             ),
-        ],
+        ]),
     ),
     (
         FILES,
-        &[(
+        Brings::Tables(&[(
             "leasehold_file",
             &[
                 "cluster", "artifact", "file", "path", "tag", "size", "modified", "outcome", "reason",
                 "token", "at",
             ],
-        )],
+        )]),
     ),
+    (RENEWED, Brings::Columns(&[("leasehold_node", &["renewed_at"])])),
 ];
 
 /// What a database has of the schema.
@@ -173,7 +182,7 @@ pub async fn state(db: &impl ConnectionTrait) -> Result<SchemaState, MigrateErro
     let backend = db.get_database_backend();
     let dialect = dialect(backend)?;
     let rows = db.query_all_raw(Statement::from_string(backend, dialect.columns)).await?;
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut found = Found::new();
     for row in rows {
         found.entry(row.try_get("", "tbl")?).or_default().insert(row.try_get("", "col")?);
     }
@@ -195,26 +204,12 @@ pub async fn state(db: &impl ConnectionTrait) -> Result<SchemaState, MigrateErro
     }
 
     let mut state = SchemaState::default();
-    for (migration, tables) in MIGRATIONS {
+    for (migration, brings) in MIGRATIONS {
         let done = applied.remove(*migration);
-        for (table, columns) in *tables {
-            match (found.get(*table), done) {
-                (Some(has), true) => lacks(table, has, columns)?,
-                (Some(has), false) if dialect.commits_changes => lacks(table, has, columns)?,
-                (Some(_), false) => {
-                    return Err(foreign(
-                        table,
-                        format!("it exists, but {VERSIONS} does not list {migration}"),
-                    ));
-                }
-                (None, true) => {
-                    return Err(MigrateError::Broken {
-                        table: (*table).to_owned(),
-                        migration: (*migration).to_owned(),
-                    });
-                }
-                (None, false) => {}
-            }
+        let look = Look { found: &found, migration, done, part: done || dialect.commits_changes };
+        match brings {
+            Brings::Tables(tables) => look.tables(tables)?,
+            Brings::Columns(tables) => look.columns(tables)?,
         }
         if !done {
             state.pending.push((*migration).to_owned());
@@ -222,6 +217,56 @@ pub async fn state(db: &impl ConnectionTrait) -> Result<SchemaState, MigrateErro
     }
     state.unknown = applied.into_iter().collect();
     Ok(state)
+}
+
+type Found = BTreeMap<String, BTreeSet<String>>;
+
+/// What is there of one migration.
+struct Look<'a> {
+    found: &'a Found,
+    migration: &'a str,
+    done: bool,
+    /// A part may be there: where changes commit by themselves, an interrupted migration leaves one.
+    part: bool,
+}
+
+impl Look<'_> {
+    fn tables(&self, tables: &[Table]) -> Result<(), MigrateError> {
+        for (table, columns) in tables {
+            match self.found.get(*table) {
+                Some(has) if self.part => lacks(table, has, columns)?,
+                Some(_) => return Err(self.unlisted(table, "it exists")),
+                None if self.done => {
+                    let (table, migration) = ((*table).to_owned(), self.migration.to_owned());
+                    return Err(MigrateError::Broken { table, migration });
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// That the tables are there is a matter of the migrations that make them.
+    fn columns(&self, tables: &[Table]) -> Result<(), MigrateError> {
+        for (table, columns) in tables {
+            let Some(has) = self.found.get(*table) else { continue };
+            if self.done {
+                lacks(table, has, columns)?;
+            } else if let Some(column) = columns.iter().find(|column| !self.part && has.contains(**column)) {
+                return Err(self.unlisted(table, &format!("it has column {column:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn unlisted(&self, table: &str, found: &str) -> MigrateError {
+        foreign(table, format!("{found}, but {VERSIONS} does not list {}", self.migration))
+    }
+}
+
+/// Whether this program has a migration of that name.
+pub(crate) fn knows(version: &str) -> bool {
+    MIGRATIONS.iter().any(|(name, _)| *name == version)
 }
 
 fn lacks(table: &str, has: &BTreeSet<String>, columns: &[&str]) -> Result<(), MigrateError> {

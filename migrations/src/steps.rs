@@ -9,6 +9,7 @@ pub(crate) const TABLES: &str = "leasehold_0001_tables";
 pub(crate) const INBOX: &str = "leasehold_0002_inbox";
 pub(crate) const MESSAGES: &str = "leasehold_0003_messages";
 pub(crate) const FILES: &str = "leasehold_0004_files";
+pub(crate) const RENEWED: &str = "leasehold_0005_renewed";
 
 /// One migration.
 #[derive(Clone, Copy)]
@@ -20,7 +21,7 @@ pub(crate) struct Step {
 }
 
 /// All of them, oldest first.
-pub(crate) const STEPS: [Step; 4] = [
+pub(crate) const STEPS: [Step; 5] = [
     Step {
         name: TABLES,
         postgres: include_str!("m0001_tables/postgres.sql"),
@@ -44,6 +45,12 @@ pub(crate) const STEPS: [Step; 4] = [
         postgres: include_str!("m0004_files/postgres.sql"),
         mysql: include_str!("m0004_files/mysql.sql"),
         sqlite: include_str!("m0004_files/sqlite.sql"),
+    },
+    Step {
+        name: RENEWED,
+        postgres: include_str!("m0005_renewed/postgres.sql"),
+        mysql: include_str!("m0005_renewed/mysql.sql"),
+        sqlite: include_str!("m0005_renewed/sqlite.sql"),
     },
 ];
 

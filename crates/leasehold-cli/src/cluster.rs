@@ -1,11 +1,18 @@
 //! The cluster that a command is about: one connection to look, and names that are checked.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use leasehold_core::control::{ArtifactState, Control, NodeState, Overview, Reader};
+use leasehold_core::duration;
 use leasehold_core::name::{ArtifactName, ClusterName, NodeId};
 use leasehold_core::store::{ErrorKind, Target};
 
 use crate::arguments::{Asked, Place, Secret};
 use crate::failure::Failure;
+
+/// Longer nobody waits for a refusal.
+const LOOKS_ON: Duration = Duration::from_secs(10);
 
 /// Where a database is, as the arguments say.
 pub(crate) fn target(place: &Place) -> Result<Target, Failure> {
@@ -107,13 +114,34 @@ fn unknown_artifact(name: &str, overview: &Overview) -> Failure {
 }
 
 /// What needs somebody to do it is refused where nobody lives.
-pub(crate) fn somebody_lives(overview: &Overview, cluster: &ClusterName) -> Result<(), Failure> {
+pub(crate) async fn somebody_lives(overview: &Overview, cluster: &Cluster) -> Result<(), Failure> {
+    let name = &cluster.name;
     if overview.nodes.is_empty() {
+        let why = format!("no node of cluster {name} lives, so nobody would do it; start one");
+        return Err(Failure::refused(why));
+    }
+    if let Some(silence) = overview.silent()
+        && !anybody_renews(overview, cluster).await?
+    {
         return Err(Failure::refused(format!(
-            "no node of cluster {cluster} lives, so nobody would do it; start one"
+            "no node of cluster {name} has renewed its session for {}, so nobody would do it; start one, or see why they do not \
+             reach the database: `leasehold nodes`",
+            duration::about(silence)
         )));
     }
     Ok(())
+}
+
+/// The database's clock may have jumped, or an outage may just have ended: whether somebody renews while this looks on.
+async fn anybody_renews(before: &Overview, cluster: &Cluster) -> Result<bool, Failure> {
+    let ttl = before.nodes.iter().map(|node| node.ttl).min().unwrap_or_default();
+    // Renewals come each quarter of a ttl.
+    tokio::time::sleep((ttl / 2).min(LOOKS_ON)).await;
+    let after = cluster.reader.overview().await?;
+    let beats = |overview: &Overview| -> BTreeSet<_> {
+        overview.nodes.iter().map(|node| (node.session, node.beat)).collect()
+    };
+    Ok(beats(before) != beats(&after))
 }
 
 /// An artifact of an overview.

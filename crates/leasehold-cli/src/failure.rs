@@ -38,6 +38,18 @@ impl Failure {
         Self { kind: Kind::Invalid, text: text.into() }
     }
 
+    /// What the parser of arguments says, without what `--help` tells.
+    pub(crate) fn arguments(said: &str) -> Self {
+        let lines = said.lines().map(str::trim);
+        let told: Vec<_> = lines
+            .filter(|line| {
+                !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
+            })
+            .map(|line| line.trim_start_matches("error: "))
+            .collect();
+        Self::invalid(format!("{}; see `leasehold --help`", told.join("; ").replace(":; ", ": ")))
+    }
+
     pub(crate) fn refused(text: impl Into<String>) -> Self {
         Self { kind: Kind::Refused, text: text.into() }
     }
@@ -115,6 +127,8 @@ fn with_remedy(error: &Error) -> String {
             ErrorKind::Invalid if error.operation() == "connect" => {
                 "check the user, the password and the database of the URL"
             }
+            // It says so itself.
+            ErrorKind::Conflict if error.operation() == "migrate" => return error.to_string(),
             ErrorKind::Conflict => "others were faster; try again",
             ErrorKind::Denied => {
                 "this user lacks a right: `leasehold doctor` says which, and grants come from the owner"
@@ -168,6 +182,21 @@ mod tests {
         assert!(offered("crm-psuh").ends_with("did you mean crm-push?"), "{}", offered("crm-psuh"));
         assert!(offered("billing").contains("nightly-billing"));
         assert!(offered("zzz").ends_with("`leasehold artifacts` lists those that there are"));
+    }
+
+    #[test]
+    fn what_the_parser_says_is_one_line_without_the_usage() {
+        let said = "error: unrecognized subcommand 'statsu'\n\n  tip: a similar subcommand exists: 'status'\n\n\
+                    Usage: leasehold [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.\n";
+        let told = "unrecognized subcommand 'statsu'; tip: a similar subcommand exists: 'status'; see `leasehold --help`";
+        assert_eq!(Failure::arguments(said).to_string(), told);
+    }
+
+    #[test]
+    fn what_is_missing_follows_its_colon() {
+        let said = "error: the following required arguments were not provided:\n  --to <NODE>\n\nUsage: x\n";
+        let told = "the following required arguments were not provided: --to <NODE>; see `leasehold --help`";
+        assert_eq!(Failure::arguments(said).to_string(), told);
     }
 
     #[test]

@@ -14,12 +14,17 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use arguments::Arguments;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if asks_for_help(error.kind()) => error.exit(),
+        Err(error) => return say(&Failure::arguments(&error.to_string())),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return say(&Failure::failed(format!("the system gives no runtime: {error}"))),
@@ -28,6 +33,11 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => say(&failure),
     }
+}
+
+fn asks_for_help(kind: ErrorKind) -> bool {
+    use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    matches!(kind, DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand)
 }
 
 fn say(failure: &Failure) -> ExitCode {

@@ -32,6 +32,16 @@ pub fn format(duration: Duration) -> String {
     }
 }
 
+/// In its largest unit, rounded down: for people who want to know about how long.
+pub fn about(duration: Duration) -> String {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let fits = |(_, unit): &&(&str, u64)| millis >= *unit;
+    UNITS
+        .iter()
+        .find(fits)
+        .map_or_else(|| "0ms".to_owned(), |(name, unit)| format!("{}{name}", millis / unit))
+}
+
 /// For `#[serde(with = "…")]`.
 pub mod serde {
     use std::time::Duration;
@@ -80,6 +90,12 @@ mod tests {
             assert_eq!(format(parse(text).unwrap()), text);
         }
         assert_eq!(parse("60s").unwrap(), parse("1 m").unwrap());
+    }
+
+    #[test]
+    fn about_how_long() {
+        let told = |millis| about(Duration::from_millis(millis));
+        assert_eq!([told(0), told(999), told(61_000), told(7_300_000)], ["0ms", "999ms", "1m", "2h"]);
     }
 
     #[test]

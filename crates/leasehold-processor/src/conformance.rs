@@ -114,7 +114,7 @@ impl<S: MessageStore + Clone> Bed<S> {
         tokio::time::timeout(PATIENCE, fewer).await.expect("the others are delivered in time")
     }
 
-    async fn until_parked(&self, count: usize) -> Vec<Parked> {
+    pub(crate) async fn until_parked(&self, count: usize) -> Vec<Parked> {
         let parked = async {
             loop {
                 let parked = self.store.parked(i64::MIN, 1000).await.unwrap();

@@ -1,4 +1,4 @@
--- Renewals touch only beat and pass, which no index covers, and a half-empty page has room for the next version:
+-- Renewals touch only columns that no index covers, and a half-empty page has room for the next version:
 -- so they are heap-only updates and the indexes do not bloat.
 create table leasehold_cluster (
     name varchar(100) collate "C" not null primary key,

@@ -15,6 +15,8 @@ pub(super) struct Fields<'a> {
     /// `active` or `paused`.
     desired: Desired,
     holder: Option<&'a str>,
+    /// The holder has not renewed its session for longer than its ttl.
+    silent: bool,
     token: i64,
     target: Option<&'a str>,
     preferred: Option<&'a str>,
@@ -28,6 +30,7 @@ impl<'a> From<&'a ArtifactState> for Fields<'a> {
             kind: state.kind.as_ref().map(|kind| kind.as_str()),
             desired: state.desired,
             holder: state.holder.as_ref().map(|node| node.as_str()),
+            silent: state.silent.is_some(),
             token: state.token.0,
             target: state.target.as_ref().map(|node| node.as_str()),
             preferred: state.preferred.as_ref().map(|node| node.as_str()),
@@ -51,6 +54,9 @@ impl Fields<'_> {
 
     /// What it does, in a few words, and whether that is as it should be.
     pub(super) fn state(&self) -> (String, Color) {
+        if self.silent {
+            return ("held by a node that is silent".to_owned(), Color::Bad);
+        }
         let paused = self.desired == Desired::Paused;
         match (&self.waiting, self.holder, self.target) {
             (_, Some(_), _) if paused => ("to be paused".to_owned(), Color::Attention),

@@ -239,6 +239,19 @@ async fn members(place: &Place, findings: &mut Findings) -> Result<Option<Overvi
             "leases do not mind; schedules follow the database's clock: set it",
         );
     }
+    let silent: Vec<_> = overview.nodes.iter().filter(|node| node.silent.is_some()).collect();
+    if let Some(longest) = silent.iter().filter_map(|node| node.silent).max() {
+        let ids: Vec<_> = silent.iter().map(|node| node.node.as_str()).collect();
+        let text = format!(
+            "of {} nodes, these have not renewed their session for longer than their ttl, up to {}: {}",
+            overview.nodes.len(),
+            duration::about(longest),
+            ids.join(", ")
+        );
+        let remedy = "dead ones are forgotten a ttl after any node has joined; if their processes run, see in their logs why they do \
+                      not reach the database";
+        findings.add(Level::Warning, "silent", text, remedy);
+    }
     let mut versions: Vec<_> = overview.nodes.iter().map(|node| node.version.as_str()).collect();
     versions.sort_unstable();
     versions.dedup();

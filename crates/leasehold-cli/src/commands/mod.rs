@@ -32,7 +32,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Completions { shell } => completions::print(shell)?,
         Command::Migrate(migrate) => migrate::migrate(&place, migrate).await?,
         Command::Doctor => return doctor::doctor(&place).await,
-        Command::Store(store) => store::store(&place, store).await?,
+        Command::Store(store) => {
+            tell_warnings();
+            store::store(&place, store).await?;
+        }
         Command::Status(viewed) => {
             let cluster = Cluster::open(&place).await?;
             view(viewed.watch, json, async || status::report(&cluster).await).await?;
@@ -60,7 +63,22 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Timeline { since, svg, artifacts } => {
             timeline::timeline(&Cluster::open(&place).await?, since, &svg, &artifacts).await?;
         }
-        other => steer::steer(&Cluster::open(&place).await?, other, json).await?,
+        other => {
+            tell_warnings();
+            steer::steer(&Cluster::open(&place).await?, other, json).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the core warns of, on the standard error: that a change is not in the audit trail, for example.
+fn tell_warnings() {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    use tracing_subscriber::{Layer, fmt};
+
+    let ours = Targets::new().with_target("leasehold_core", LevelFilter::WARN);
+    let plain = fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time().with_target(false);
+    tracing_subscriber::registry().with(plain.with_filter(ours)).init();
 }

@@ -1,8 +1,10 @@
 //! The nodes that take part, and those that operators keep out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use leasehold_core::control::NodeState;
+use leasehold_core::duration;
 use serde::Serialize;
 
 use crate::cluster::Cluster;
@@ -19,7 +21,7 @@ struct Fields<'a> {
 struct Node<'a> {
     node: &'a str,
     session: String,
-    /// `joining`, `active`, `draining` or `evicted`.
+    /// `joining`, `active`, `draining`, `evicted` or `silent`.
     state: &'static str,
     leads: bool,
     holds: usize,
@@ -28,6 +30,7 @@ struct Node<'a> {
     beat: i64,
     version: &'a str,
     joined_ms: i64,
+    renewed_ms: Option<i64>,
     labels: &'a BTreeMap<String, String>,
 }
 
@@ -55,12 +58,26 @@ pub(super) async fn report(cluster: &Cluster) -> Result<Report, Failure> {
         })
         .collect();
     let fields = Fields { nodes: overview.nodes.iter().map(node).collect(), excluded };
-    Report::new(text(&fields, overview.wall_ms, style), &fields)
+    let mut text = text(&fields, overview.wall_ms, style);
+    if let Some(silence) = overview.silent() {
+        text.push('\n');
+        text.push_str(&(style.paint(Color::Bad, &all_silent(silence)) + "\n"));
+    }
+    Report::new(text, &fields)
+}
+
+/// What is said of a cluster whose nodes have sessions, and none of which lives.
+pub(super) fn all_silent(silence: Duration) -> String {
+    format!(
+        "no node has renewed its session for {}: nothing runs; start one, or see why they do not reach the database",
+        duration::about(silence)
+    )
 }
 
 fn node(node: &NodeState) -> Node<'_> {
     let state = match node {
         NodeState { evicted: true, .. } => "evicted",
+        NodeState { silent: Some(_), .. } => "silent",
         NodeState { draining: true, .. } => "draining",
         NodeState { beat: 0, .. } => "joining",
         _ => "active",
@@ -76,16 +93,18 @@ fn node(node: &NodeState) -> Node<'_> {
         beat: node.beat,
         version: &node.version,
         joined_ms: node.joined_ms,
+        renewed_ms: node.renewed_ms,
         labels: &node.labels,
     }
 }
 
 fn text(fields: &Fields<'_>, now: i64, style: Style) -> String {
-    let mut table = Table::new(&["NODE", "STATE", "HOLDS", "DEPLOYED", "TTL", "UP", "VERSION", "LABELS"]);
+    let mut table =
+        Table::new(&["NODE", "STATE", "HOLDS", "DEPLOYED", "TTL", "UP", "RENEWED", "VERSION", "LABELS"]);
     for node in &fields.nodes {
         let color = match node.state {
             "active" => Color::Good,
-            "evicted" => Color::Bad,
+            "evicted" | "silent" => Color::Bad,
             _ => Color::Attention,
         };
         let state = if node.leads { format!("{}, leads", node.state) } else { node.state.to_owned() };
@@ -97,12 +116,13 @@ fn text(fields: &Fields<'_>, now: i64, style: Style) -> String {
             node.deployed.to_string().into(),
             format!("{:.1}s", node.ttl_ms as f64 / 1000.0).into(),
             age(now - node.joined_ms).into(),
+            node.renewed_ms.map_or_else(String::new, |at| format!("{} ago", age(now - at))).into(),
             node.version.into(),
             labels.join(" ").into(),
         ]);
     }
     let mut text = match table.is_empty() {
-        true => style.paint(Color::Bad, "no node of this cluster lives; start one\n"),
+        true => style.paint(Color::Bad, "no node of this cluster lives; start one") + "\n",
         false => table.render(style),
     };
     let absent: Vec<_> = fields.excluded.iter().filter(|excluded| !excluded.present).collect();

@@ -1,8 +1,11 @@
 //! The cluster at a glance.
 
+use std::time::Duration;
+
 use leasehold_core::protocol::request::Desired;
 use serde::Serialize;
 
+use super::nodes::all_silent;
 use crate::cluster::Cluster;
 use crate::failure::Failure;
 use crate::output::{Color, Report, Style, Table};
@@ -21,6 +24,7 @@ struct Fields<'a> {
     nodes: usize,
     draining: usize,
     evicted: usize,
+    silent: usize,
     artifacts: usize,
     held: usize,
     paused: usize,
@@ -48,12 +52,17 @@ pub(super) async fn report(cluster: &Cluster) -> Result<Report, Failure> {
     let fields = Fields {
         cluster: cluster.name.as_str(),
         database: cluster.target.to_string(),
-        leader: overview.nodes.iter().find(|node| node.leads).map(|node| node.node.as_str()),
+        leader: overview
+            .nodes
+            .iter()
+            .find(|node| node.leads && node.silent.is_none())
+            .map(|node| node.node.as_str()),
         adopted: overview.live == overview.cluster.adopted,
         max_ttl_ms: overview.cluster.max_ttl.as_millis(),
         nodes: overview.nodes.len(),
         draining: overview.nodes.iter().filter(|node| node.draining && !node.evicted).count(),
         evicted: overview.nodes.iter().filter(|node| node.evicted).count(),
+        silent: overview.nodes.iter().filter(|node| node.silent.is_some()).count(),
         artifacts: overview.artifacts.len(),
         held,
         paused,
@@ -63,10 +72,10 @@ pub(super) async fn report(cluster: &Cluster) -> Result<Report, Failure> {
             .map(|(artifact, why)| NotHeld { artifact: artifact.as_str(), why: why.to_string() })
             .collect(),
     };
-    Report::new(text(&fields, style), &fields)
+    Report::new(text(&fields, overview.silent(), style), &fields)
 }
 
-fn text(fields: &Fields<'_>, style: Style) -> String {
+fn text(fields: &Fields<'_>, silence: Option<Duration>, style: Style) -> String {
     let count = |count: usize, what: &str, color| match count {
         0 => String::new(),
         count => format!(", {}", style.paint(color, &format!("{count} {what}"))),
@@ -76,25 +85,29 @@ fn text(fields: &Fields<'_>, style: Style) -> String {
         None => style.paint(Color::Bad, "nobody leads"),
     };
     let mut text = format!(
-        "cluster {} at {}\n{} nodes{}{}, {leader}\n{} artifacts, {} held{}{}\n",
+        "cluster {} at {}\n{} nodes{}{}{}, {leader}\n{} artifacts, {} held{}{}\n",
         fields.cluster,
         fields.database,
         fields.nodes,
         count(fields.draining, "draining", Color::Attention),
         count(fields.evicted, "evicted", Color::Bad),
+        count(fields.silent, "silent", Color::Bad),
         fields.artifacts,
         fields.held,
         count(fields.paused, "paused", Color::Attention),
         count(fields.waiting, "waiting", Color::Bad),
     );
     if fields.nodes == 0 {
-        text.push_str(&style.paint(Color::Bad, "no node of this cluster lives: nothing runs; start one\n"));
+        text.push_str(
+            &(style.paint(Color::Bad, "no node of this cluster lives: nothing runs; start one") + "\n"),
+        );
+    }
+    if let Some(silence) = silence {
+        text.push_str(&(style.paint(Color::Bad, &all_silent(silence)) + "\n"));
     }
     if !fields.adopted {
-        text.push_str(&style.paint(
-            Color::Bad,
-            "the database is in another life than the cluster has adopted: nothing is granted for up to max_ttl\n",
-        ));
+        let why = "the database is in another life than the cluster has adopted: nothing is granted for up to max_ttl";
+        text.push_str(&(style.paint(Color::Bad, why) + "\n"));
     }
     if !fields.not_held.is_empty() {
         let mut table = Table::new(&["WAITING", "WHY"]);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold_core::control::{ArtifactState, Reason};
+use leasehold_core::control::{ArtifactState, Overview, Reason};
 use leasehold_core::duration;
 use leasehold_core::name::{ArtifactName, NodeId};
 use leasehold_core::protocol::request::Desired;
@@ -33,7 +33,9 @@ pub(super) async fn steer(cluster: &Cluster, command: Command, json: bool) -> Re
         Command::Undrain { node, asked, awaited } => undrain(cluster, &node, &asked, awaited).await?,
         Command::Evict { node, asked, awaited, consent } => {
             let (id, overview) = cluster.node(&node).await?;
-            let ttl = present(&overview, &id).map_or(Duration::ZERO, |state| state.ttl);
+            let session = present(&overview, &id);
+            somebody_does(awaited, session.is_some(), &overview, cluster).await?;
+            let ttl = session.map_or(Duration::ZERO, |state| state.ttl);
             confirm(
                 consent,
                 &format!(
@@ -64,6 +66,16 @@ pub(super) async fn steer(cluster: &Cluster, command: Command, json: bool) -> Re
     }
 }
 
+/// Whoever would wait for what nobody does is refused at once, if there is something to do.
+async fn somebody_does(
+    awaited: Awaited,
+    something: bool,
+    overview: &Overview,
+    cluster: &Cluster,
+) -> Result<(), Failure> {
+    if awaited.wait && something { somebody_lives(overview, cluster).await } else { Ok(()) }
+}
+
 /// Looks at an artifact until it is as wanted; meanwhile its first reason is shown.
 async fn until_artifact(
     cluster: &Cluster,
@@ -87,7 +99,9 @@ async fn until_artifact(
 }
 
 async fn pause(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
-    let (artifact, _) = cluster.artifact(name).await?;
+    let (artifact, overview) = cluster.artifact(name).await?;
+    let held = find(&overview, &artifact).is_some_and(|state| state.holder.is_some());
+    somebody_does(awaited, held, &overview, cluster).await?;
     cluster.asked(asked).pause(&artifact).await?;
     let so = |state: &ArtifactState| state.desired == Desired::Paused && state.holder.is_none();
     until_artifact(cluster, &artifact, awaited, "the pause", so).await?;
@@ -99,9 +113,7 @@ async fn pause(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -
 
 async fn resume(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
     let (artifact, overview) = cluster.artifact(name).await?;
-    if awaited.wait {
-        somebody_lives(&overview, &cluster.name)?;
-    }
+    somebody_does(awaited, true, &overview, cluster).await?;
     cluster.asked(asked).resume(&artifact).await?;
     let so = |state: &ArtifactState| state.desired == Desired::Active && state.holder.is_some();
     until_artifact(cluster, &artifact, awaited, "the resumption", so).await?;
@@ -120,7 +132,7 @@ async fn move_to(
     awaited: Awaited,
 ) -> Result<String, Failure> {
     let (artifact, overview) = cluster.artifact(name).await?;
-    somebody_lives(&overview, &cluster.name)?;
+    somebody_lives(&overview, cluster).await?;
     let (node, _) = cluster.node(to).await?;
     cluster.asked(asked).move_artifact(&artifact, &node).await?;
     let so = |state: &ArtifactState| state.holder.as_ref() == Some(&node);
@@ -133,7 +145,7 @@ async fn move_to(
 
 async fn fire(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
     let (artifact, overview) = cluster.artifact(name).await?;
-    somebody_lives(&overview, &cluster.name)?;
+    somebody_lives(&overview, cluster).await?;
     let (kind, _) = cluster.reader.registered(&artifact).await?;
     if kind.as_str() != "task" {
         return Err(Failure::refused(format!(
@@ -168,14 +180,21 @@ async fn fire(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) ->
 }
 
 async fn drain(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited) -> Result<String, Failure> {
-    let (node, _) = cluster.node(name).await?;
+    let (node, overview) = cluster.node(name).await?;
+    somebody_does(awaited, present(&overview, &node).is_some(), &overview, cluster).await?;
     cluster.asked(asked).drain(&node).await?;
     until(awaited, "the drain", async || {
         let overview = cluster.reader.overview().await?;
         Ok(match present(&overview, &node) {
             None => Progress::Done,
             Some(state) if state.draining && state.holds == 0 => Progress::Done,
-            Some(state) => Progress::Waiting(format!("{name} holds {} leases", state.holds)),
+            Some(state) => {
+                let silent = state
+                    .silent
+                    .map(|silence| format!(", and has not renewed for {}", duration::about(silence)));
+                let holds = format!("{name} holds {} leases", state.holds);
+                Progress::Waiting(holds + &silent.unwrap_or_default())
+            }
         })
     })
     .await?;
@@ -194,6 +213,9 @@ async fn undrain(cluster: &Cluster, name: &str, asked: &Asked, awaited: Awaited)
     until(awaited, "the undrain", async || {
         let overview = cluster.reader.overview().await?;
         Ok(match present(&overview, &node) {
+            Some(state) if state.silent.is_some() && !state.evicted => {
+                Progress::Waiting(format!("{name} has not renewed its session; see whether it runs"))
+            }
             Some(state) if !state.draining && !state.evicted => Progress::Done,
             Some(state) if state.evicted => {
                 Progress::Waiting(format!("{name} was evicted and has not joined again"))

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use leasehold_core::duration;
+use leasehold_core::name::NodeId;
 use leasehold_core::store::audit::{Query, StoredEvent};
 
 use self::spans::{Held, Night};
@@ -38,10 +39,12 @@ pub(super) async fn timeline(
     // After the events: what they end is not held any more.
     let overview = cluster.reader.overview().await?;
     let wanted = |artifact: &str| artifacts.is_empty() || artifacts.iter().any(|one| one == artifact);
+    let renewed = |holder: &NodeId| overview.nodes.iter().find(|node| node.node == *holder)?.renewed_ms;
     let held = overview.artifacts.iter().map(|state| Held {
         artifact: state.artifact.to_string(),
         holder: state.holder.as_ref().map(ToString::to_string),
         token: state.token.0,
+        dead: state.silent.and_then(|_| renewed(state.holder.as_ref()?)),
     });
     let night = Night::of(&events, &held.collect::<Vec<_>>(), back(1), now, wanted);
     let picture = svg::draw(&night, cluster.name.as_str());

@@ -17,14 +17,10 @@ pub(crate) fn precise(ms: i64) -> String {
 
 /// How long something has lasted, in its largest unit.
 pub(crate) fn age(ms: i64) -> String {
-    let seconds = ms.max(0) / 1000;
-    let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
-    let (name, unit) = units.into_iter().find(|(_, unit)| seconds >= *unit).unwrap_or(("s", 1));
-    let whole = u64::try_from(seconds / unit * unit).unwrap_or(0);
-    if whole == 0 {
-        return format!("0{name}");
+    match u64::try_from(ms / 1000) {
+        Ok(0) | Err(_) => "0s".to_owned(),
+        Ok(seconds) => duration::about(std::time::Duration::from_secs(seconds)),
     }
-    duration::format(std::time::Duration::from_secs(whole))
 }
 
 #[cfg(test)]

@@ -18,6 +18,34 @@ async fn a_wrong_database() {
     assert!(folder.contains("does not exist"), "{folder}");
 }
 
+#[tokio::test]
+async fn the_database_and_the_cluster_may_be_named_by_the_environment() {
+    on_each(async |bed: Bed| {
+        let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let mut command = program();
+        command.env("LEASEHOLD_DATABASE_URL", &bed.0.url).env("LEASEHOLD_CLUSTER", &bed.0.name).arg("status");
+        let told = Did::from(command.output().await.unwrap()).well();
+        assert!(told.contains(&bed.0.name) && told.contains("a leads"), "{told}");
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[cfg(any(feature = "test-postgres", feature = "test-mariadb", feature = "test-mysql"))]
+#[tokio::test]
+async fn wrong_credentials() {
+    on_each(async |bed: Bed| {
+        let Some((before, after)) = bed.0.url.split_once('@') else { return };
+        let (scheme, _) = before.split_once("://").unwrap();
+        // A server of tests may trust whoever it knows.
+        let url = format!("{scheme}://nobody_of_that_name:s3cret@{after}");
+        let refused = plain(&["status", "--database", &url]).await.badly(2);
+        assert!(!refused.contains("s3cret") && refused.contains("check the user, the password"), "{refused}");
+    })
+    .await;
+}
+
 #[cfg(feature = "postgres")]
 #[tokio::test]
 async fn a_server_that_is_not_there() {
@@ -101,10 +129,12 @@ async fn what_the_state_forbids_changes_nothing() {
 
 #[tokio::test]
 async fn arguments_that_cannot_be_meant() {
-    let did = plain(&["statsu"]).await;
-    assert_eq!(did.code, 2);
-    assert!(did.err.contains("status"), "{did:?}");
-    assert_eq!(plain(&["timeline", "--since", "2 fortnights", "--svg", "-"]).await.code, 2);
+    let unknown = plain(&["statsu"]).await.badly(2);
+    assert!(unknown.contains("'status'") && unknown.contains("leasehold --help"), "{unknown}");
+    let time = plain(&["timeline", "--since", "2 fortnights", "--svg", "-"]).await.badly(2);
+    assert!(time.contains("is no duration"), "{time}");
+    assert!(plain(&["move", "import"]).await.badly(2).contains("--to"));
+    assert_eq!(plain(&["--help"]).await.code, 0);
     let script = plain(&["completions", "bash"]).await.well();
     assert!(script.contains("_leasehold"));
 }

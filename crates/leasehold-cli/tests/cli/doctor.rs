@@ -52,6 +52,57 @@ async fn a_database_without_nodes_or_tables_is_told() {
 }
 
 #[tokio::test]
+async fn what_does_not_match_is_told_with_what_to_do() {
+    on_each(async |bed: Bed| {
+        let long = std::time::Duration::from_secs(600);
+        let a = bed.0.builder("a").max_ttl(long).artifact(job("import")).start().await.unwrap();
+        let b = bed.0.builder("b").artifact(job("import")).start().await.unwrap();
+        bed.until(&["status"], |status| status["nodes"] == 2).await;
+        let sql = async |sql: &str| bed.0.db.execute_unprepared(sql).await.map(drop).unwrap();
+        let cluster = &bed.0.name;
+        sql(&format!(
+            "update leasehold_node set version = '0.0.1' where node_id = 'b' and cluster = '{cluster}'"
+        ))
+        .await;
+        let told = async |check: &str| {
+            let did = bed.ask(&["doctor", "--json"]).await;
+            let findings: Value = serde_json::from_str(&did.out).unwrap();
+            let found = findings["findings"].as_array().unwrap().iter().find(|one| one["check"] == check);
+            let found = found.unwrap_or_else(|| panic!("{check} is not in {findings}")).clone();
+            assert!(found["remedy"].is_string() == (found["level"] != "fine"), "with what to do: {found}");
+            (found["level"].as_str().unwrap().to_owned(), found["text"].as_str().unwrap().to_owned())
+        };
+        let (level, text) = told("versions").await;
+        assert!(level == "warning" && text.contains("different versions: 0.0.1, "), "{text}");
+        // Nobody adopts it meanwhile.
+        sql(&format!(
+            "update leasehold_cluster set incarnation = concat('x', incarnation) where name = '{cluster}'"
+        ))
+        .await;
+        let (level, text) = told("incarnation").await;
+        assert!(level == "warning" && text.contains("another life"), "{text}");
+        sql(&format!(
+            "update leasehold_cluster set incarnation = substr(incarnation, 2) where name = '{cluster}'"
+        ))
+        .await;
+        a.shutdown().await;
+        b.shutdown().await;
+        let (level, text) = told("versions").await;
+        assert!(level == "warning" && text.contains("no node of the cluster lives"), "{text}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_newer_program_has_applied_is_told() {
+    let bed = Bed(Cluster::sqlite().await);
+    let newer = "insert into leasehold_migration (version, applied_at) values ('leasehold_9999_future', 0)";
+    bed.0.db.execute_unprepared(newer).await.unwrap();
+    let findings: Value = serde_json::from_str(&bed.ask(&["doctor", "--json"]).await.out).unwrap();
+    assert_eq!(level(&findings, "schema"), Some("warning"), "{findings}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_told() {
     if cfg!(feature = "test-postgres") {
         let url = "postgres://shop:hush@127.0.0.1:1/shop";

@@ -11,7 +11,7 @@ use leasehold_task::Task;
 use sea_orm::{ConnectionTrait, DbBackend, TransactionTrait};
 use tokio::sync::watch;
 
-use crate::bed::{Bed, job, on_each, reason};
+use crate::bed::{Bed, PATIENCE, job, on_each, reason};
 
 #[track_caller]
 fn says(reason: &serde_json::Value, parts: &[&str]) {
@@ -98,13 +98,123 @@ async fn the_node_that_could_was_drained() {
 }
 
 #[tokio::test]
+async fn pinned_to_nodes_that_are_not_there_or_drained() {
+    on_each(async |bed: Bed| {
+        let placement = Placement::pinned(["a", "z"]).unwrap();
+        let a = bed.0.builder("a").placement(placement.clone()).artifact(job("import"));
+        let a = a.start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let b = bed.0.builder("b").placement(placement).artifact(job("import")).start().await.unwrap();
+        bed.ask(&["drain", "a", "--by", "ops", "--wait"]).await.well();
+        let pinned = bed.until_explained("import", "no-pinned-node").await;
+        says(&pinned, &["pinned to a, z", "none takes part", "start one of these nodes"]);
+        let drained = bed.until_explained("import", "draining").await;
+        says(&drained, &["a, which has deployed it, was drained by ops at", "leasehold undrain a"]);
+        let codes = bed.json(&["explain", "import"]).await;
+        assert!(reason(&codes, "joining").is_none(), "b, which may not run it, is no reason: {codes}");
+        a.shutdown().await;
+        b.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_node_has_its_labels() {
+    on_each(async |bed: Bed| {
+        let placement = Placement::active_passive().label("zone", "eu");
+        let labelled = bed.0.builder("a").label("zone", "eu").placement(placement.clone());
+        let a = labelled.artifact(job("import")).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let b = bed.0.builder("b").placement(placement).artifact(job("import")).start().await.unwrap();
+        bed.ask(&["drain", "a", "--wait"]).await.well();
+        let labels = bed.until_explained("import", "no-labelled-node").await;
+        says(&labels, &["has the labels of its placement", "start a node with these labels"]);
+        says(&bed.until_explained("import", "draining").await, &["a, which has deployed it, was drained"]);
+        a.shutdown().await;
+        b.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn its_holder_drains_and_nobody_else_may_have_it() {
+    on_each(async |bed: Bed| {
+        let stubborn = Lead::new("import", |_| std::future::pending()).unwrap();
+        let node = bed.0.builder("a").drain_timeout(Duration::from_secs(600)).artifact(stubborn);
+        let node = node.start().await.unwrap();
+        bed.until_held("import", "a").await;
+        bed.ask(&["drain", "a"]).await.well();
+        let nowhere = bed.until_explained("import", "nowhere-else").await;
+        says(&nowhere, &["a, which holds it, drains", "start another node"]);
+        drop(node);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn moved_to_a_node_that_is_not_there_any_more() {
+    on_each(async |bed: Bed| {
+        let a = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        let b = bed.0.builder("b").artifact(job("import")).start().await.unwrap();
+        bed.ask(&["move", "import", "--to", "b", "--wait"]).await.well();
+        b.shutdown().await;
+        bed.until_held("import", "a").await;
+        let preferred = bed.until_explained("import", "preferred").await;
+        says(&preferred, &["an operator moved it to b, but it does not take part", "leasehold unmove"]);
+        a.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn commands_wait_for_a_holder() {
+    on_each(async |bed: Bed| {
+        let hourly = Task::fixed_rate("hourly", Duration::from_secs(3600)).unwrap();
+        let node = bed.0.builder("a").artifact(hourly.handler(|_| async { Ok(()) })).start().await.unwrap();
+        bed.until_held("hourly", "a").await;
+        bed.ask(&["pause", "hourly", "--wait"]).await.well();
+        bed.ask(&["fire", "hourly"]).await.well();
+        bed.ask(&["fire", "hourly"]).await.well();
+        let commands = bed.until_explained("hourly", "commands").await;
+        says(&commands, &["2 commands wait for its holder, the oldest (fire) since 20"]);
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_leads() {
+    on_each(async |bed: Bed| {
+        let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        // A node that drains stands for no election.
+        node.drain().await.unwrap();
+        bed.until_explained("import", "draining").await;
+        let sql = format!("update leasehold_cluster set leader = null where name = '{}'", bed.0.name);
+        bed.0.db.execute_unprepared(&sql).await.unwrap();
+        says(&bed.until_explained("import", "no-leader").await, &["no node leads", "stands for election"]);
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_node_is_kept_out_after_failures_and_until_when() {
     on_each(async |bed: Bed| {
         let failing = |_: Lease| async { Err::<(), _>(ArtifactError::message("no such queue")) };
+        // Alone, it is tried again and again, and passed over for longer each time: sooner or later that is seen.
         let a = bed.0.builder("a").artifact(Lead::new("import", failing).unwrap()).start().await.unwrap();
-        let b = bed.0.builder("b").artifact(job("import")).start().await.unwrap();
         let kept = bed.until_explained("import", "kept-out").await;
-        says(&kept, &["a is passed over after", "more of its renewals, about", "no such queue"]);
+        let b = bed.0.builder("b").artifact(job("import")).start().await.unwrap();
+        says(&kept, &["a is passed over after", "no such queue", "a restart of that node forgets it"]);
+        let number = |before: &str| {
+            let text = kept["text"].as_str().unwrap().split_once(before).unwrap().1;
+            text.split(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        let (failures, beats, seconds) = (number("after "), number("for "), number("about "));
+        // A renewal is due each quarter of a ttl.
+        let expected = (beats as f64 * 0.4).round() as u64;
+        assert!(failures >= 1 && beats >= 1 && seconds == expected, "{kept}");
         bed.until_held("import", "b").await;
         a.shutdown().await;
         b.shutdown().await;
@@ -161,8 +271,24 @@ async fn the_database_has_a_new_incarnation() {
         let sql =
             format!("update leasehold_cluster set incarnation = 'before' where name = '{}'", bed.0.name);
         bed.0.db.execute_unprepared(&sql).await.unwrap();
-        let new = bed.until_explained("import", "new-incarnation").await;
-        says(&new, &["restarted or failed over", " s", "wait"]);
+        // Once the node has told when its wait began, which its audit trail does a moment later.
+        let left = async || {
+            let new = bed.until_explained("import", "new-incarnation").await;
+            says(&new, &["restarted or failed over", "wait"]);
+            let text = new["text"].as_str().unwrap().to_owned();
+            let (_, left) = text.split_once("in about ")?;
+            left.trim_end_matches(" s").parse::<f64>().ok()
+        };
+        let counts = async {
+            let first = loop {
+                if let Some(left) = left().await {
+                    break left;
+                }
+            };
+            assert!((540.0..=600.0).contains(&first), "{first}");
+            while left().await.is_none_or(|left| left >= first) {}
+        };
+        tokio::time::timeout(PATIENCE, counts).await.expect("it counts down");
         node.shutdown().await;
     })
     .await;

@@ -1,5 +1,9 @@
 //! What is shown, and that its fields stay as they are documented.
 
+use std::time::Duration;
+
+use leasehold_processor::{Outgoing, SqlStore};
+use leasehold_task::Task;
 use serde_json::Value;
 
 use crate::bed::{Bed, job, on_each, program};
@@ -29,6 +33,7 @@ async fn fields_are_stable() {
                 "nodes",
                 "not_held",
                 "paused",
+                "silent",
                 "waiting"
             ]
         );
@@ -47,6 +52,7 @@ async fn fields_are_stable() {
                 "labels",
                 "leads",
                 "node",
+                "renewed_ms",
                 "session",
                 "state",
                 "ttl_ms",
@@ -55,7 +61,8 @@ async fn fields_are_stable() {
         );
         assert_eq!(nodes["nodes"][0]["labels"]["zone"], "x");
         let artifacts = bed.json(&["artifacts"]).await;
-        let artifact = ["artifact", "desired", "holder", "kind", "preferred", "target", "token", "waiting"];
+        let artifact =
+            ["artifact", "desired", "holder", "kind", "preferred", "silent", "target", "token", "waiting"];
         assert_eq!(fields(&artifacts["artifacts"][0]), artifact);
         let show = bed.json(&["show", "import"]).await;
         assert_eq!(
@@ -81,6 +88,56 @@ async fn fields_are_stable() {
         let events = bed.ask(&["events", "--json", "-n", "1"]).await.well();
         let event: Value = serde_json::from_str(events.trim()).unwrap();
         assert_eq!(fields(&event), ["artifact", "at_ms", "detail", "id", "kind", "node", "token"]);
+        node.shutdown().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn fields_of_tasks_stores_and_databases_are_stable() {
+    on_each(async |bed: Bed| {
+        let hourly = Task::fixed_rate("hourly", Duration::from_secs(3600)).unwrap();
+        let node = bed.0.builder("a").artifact(hourly.handler(|_| async { Ok(()) })).start().await.unwrap();
+        let fired = |answer: &Value| answer["firings"][0]["outcome"] == "succeeded";
+        let history = bed.until(&["history", "hourly"], fired).await;
+        let firing =
+            ["attempts", "begun_ms", "command", "duration_ms", "error", "node", "outcome", "slot_ms"];
+        assert_eq!(fields(&history["firings"][0]), firing);
+        bed.ask(&["drain", "a", "--by", "ops"]).await.well();
+        let nodes = bed.json(&["nodes"]).await;
+        assert_eq!(fields(&nodes), ["excluded", "nodes"]);
+        assert_eq!(fields(&nodes["excluded"][0]), ["at_ms", "by", "node", "present", "reason"]);
+
+        let name = format!("outbox-{}", &bed.0.name[5..]);
+        let store = SqlStore::new(&bed.0.db, &name).unwrap();
+        store.append(&bed.0.db, Outgoing::text("one")).await.unwrap();
+        let depth = bed.json(&["store", "depth", &name]).await;
+        assert_eq!(fields(&depth["stores"][0]), ["oldest_ms", "parked", "store", "waiting"]);
+        let list = bed.json(&["store", "list", &name]).await;
+        let message = [
+            "answer",
+            "appended_ms",
+            "attempts",
+            "bytes",
+            "due_ms",
+            "error",
+            "id",
+            "key",
+            "message",
+            "parked_ms",
+        ];
+        assert_eq!(fields(&list["messages"][0]), message);
+        let id = list["messages"][0]["id"].to_string();
+        let peek = bed.json(&["store", "peek", &name, &id]).await;
+        assert_eq!(fields(&peek), ["body", "bytes", "content_type", "headers"]);
+        let purged = bed.json(&["store", "purge", &name, "--all", "--yes"]).await;
+        assert_eq!(fields(&purged), ["purged"]);
+
+        assert_eq!(fields(&bed.json(&["migrate", "status"]).await), ["complete", "pending", "unknown"]);
+        assert_eq!(fields(&bed.json(&["migrate", "up"]).await), ["complete", "pending", "unknown"]);
+        let doctor: Value = serde_json::from_str(&bed.ask(&["doctor", "--json"]).await.out).unwrap();
+        assert_eq!(fields(&doctor["findings"][0]), ["check", "level", "remedy", "text"]);
+        assert_eq!(fields(&bed.json(&["undrain", "a"]).await), ["done"]);
         node.shutdown().await;
     })
     .await;
@@ -167,18 +224,19 @@ async fn a_night_is_drawn() {
     .await;
 }
 
-/// Starts `status --watch --json` and waits for its first answer.
+/// Starts this view with `--watch --json` and waits for its first answer.
 async fn watching(
     url: &str,
     cluster: &str,
+    view: &[&str],
 ) -> (tokio::process::Child, tokio::io::Lines<impl tokio::io::AsyncBufRead + use<>>) {
     use tokio::io::{AsyncBufReadExt, BufReader};
 
-    let arguments = ["--database", url, "--cluster", cluster, "--json", "status", "--watch"];
-    let mut child = program().args(arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let place = ["--database", url, "--cluster", cluster, "--json", "--watch"];
+    let mut child = program().args(view).args(place).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let first = lines.next_line().await.unwrap().unwrap();
-    assert!(first.contains("\"leader\""), "{first}");
+    assert!(first.starts_with('{'), "{first}");
     (child, lines)
 }
 
@@ -196,9 +254,19 @@ async fn interrupt(mut child: tokio::process::Child) {
 async fn what_is_watched_is_shown_again_until_ctrl_c() {
     on_each(async |bed: Bed| {
         let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
-        let (child, mut lines) = watching(&bed.0.url, &bed.0.name).await;
-        lines.next_line().await.unwrap().unwrap();
-        interrupt(child).await;
+        bed.until_held("import", "a").await;
+        for view in [
+            &["status"][..],
+            &["nodes"],
+            &["artifacts"],
+            &["show", "import"],
+            &["explain", "import"],
+            &["store", "depth"],
+        ] {
+            let (child, mut lines) = watching(&bed.0.url, &bed.0.name, view).await;
+            lines.next_line().await.unwrap().unwrap();
+            interrupt(child).await;
+        }
         node.shutdown().await;
     })
     .await;
@@ -215,7 +283,7 @@ async fn ctrl_c_ends_it_while_the_database_hangs() {
     let place = bed.0.url.split('@').nth(1).unwrap().split('/').next().unwrap();
     let proxy = FaultProxy::start(place.parse().unwrap()).await.unwrap();
     let url = bed.0.url.replace(place, &proxy.address().to_string());
-    let (child, mut lines) = watching(&url, &bed.0.name).await;
+    let (child, mut lines) = watching(&url, &bed.0.name, &["status"]).await;
     proxy.set(Fault::BlackHole);
     // No answer is under way any more, and none comes.
     let quiet = std::time::Duration::from_secs(3);

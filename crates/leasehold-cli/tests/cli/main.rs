@@ -6,6 +6,8 @@ mod bed;
 mod doctor;
 mod explain;
 mod look;
+mod member;
+mod nobody;
 mod run;
 mod steer;
 mod stores;

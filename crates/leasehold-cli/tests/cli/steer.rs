@@ -30,6 +30,88 @@ async fn paused_resumed_moved_and_unmoved() {
     .await;
 }
 
+/// What a verb leaves in the audit trail: who asked, and why.
+#[tokio::test]
+async fn each_change_is_told_with_who_asked_and_why() {
+    on_each(async |bed: Bed| {
+        let hourly = Task::fixed_rate("hourly", Duration::from_secs(3600)).unwrap();
+        let task = hourly.handler(|_| async { Ok(()) });
+        let node = bed.0.builder("a").artifact(job("import")).artifact(task).start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let asked = [
+            ("paused", &["pause", "import"][..]),
+            ("resumed", &["resume", "import"]),
+            ("moved", &["move", "import", "--to", "a"]),
+            ("unmoved", &["unmove", "import"]),
+            ("commanded", &["fire", "hourly"]),
+            ("drained", &["drain", "a"]),
+            ("readmitted", &["undrain", "a"]),
+            ("evicted", &["evict", "a", "--yes"]),
+            ("readmitted", &["undrain", "a"]),
+        ];
+        let before = bed.json(&["nodes"]).await;
+        for (_, asked) in asked {
+            bed.ask(&[asked, &["--by", "ops", "--reason", "it is night"]].concat()).await.well();
+        }
+        // Its next session: one that is not there yet would be left behind.
+        let joined = |nodes: &serde_json::Value| {
+            let node = &nodes["nodes"][0];
+            node["session"] != before["nodes"][0]["session"] && node["state"] == "active"
+        };
+        bed.until(&["nodes"], joined).await;
+        node.shutdown().await;
+        bed.ask(&["forget", "import", "--yes", "--by", "ops", "--reason", "it is night"]).await.well();
+        let max_ttl = ["cluster", "set", "max-ttl", "5s", "--by", "ops", "--reason", "it is night"];
+        bed.ask(&max_ttl).await.well();
+        let told = bed.ask(&["events", "-n", "200", "--json"]).await.well();
+        let told: Vec<serde_json::Value> =
+            told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let by_ops = told.iter().filter(|event| {
+            let detail = event["detail"].as_str().unwrap();
+            detail.contains("\"by\":\"ops\"") && detail.contains("\"reason\":\"it is night\"")
+        });
+        let kinds: Vec<&str> = by_ops.map(|event| event["kind"].as_str().unwrap()).collect();
+        let mut expected: Vec<&str> = asked.map(|(kind, _)| kind).to_vec();
+        expected.extend(["forgotten", "max-ttl"]);
+        assert_eq!(kinds, expected);
+    })
+    .await;
+}
+
+/// The change is made; that the trail lacks it is said.
+#[tokio::test]
+async fn a_trail_that_takes_nothing_is_told() {
+    let bed = Bed(leasehold_testkit::cluster::Cluster::sqlite().await);
+    let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
+    bed.until_held("import", "a").await;
+    let full =
+        "create trigger full before insert on leasehold_event begin select raise(abort, 'disk full'); end";
+    bed.0.db.execute_unprepared(full).await.unwrap();
+    let did = bed.ask(&["pause", "import"]).await;
+    assert_eq!(did.code, 0, "{did:?}");
+    assert!(did.err.contains("the audit trail does not say so") && did.err.contains("disk full"), "{did:?}");
+    assert_eq!(did.err.lines().count(), 1, "{did:?}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_why() {
+    on_each(async |bed: Bed| {
+        let stubborn = leasehold_core::lead::Lead::new("import", |_| std::future::pending()).unwrap();
+        let node = bed.0.builder("a").drain_timeout(Duration::from_secs(600)).artifact(stubborn);
+        let node = node.start().await.unwrap();
+        bed.until_held("import", "a").await;
+        let did = bed.ask(&["drain", "a", "--wait", "--timeout", "300ms"]).await;
+        let lines: Vec<&str> = did.err.lines().collect();
+        assert_eq!(lines[0], "waiting: a holds 1 leases", "{did:?}");
+        assert_eq!((did.code, lines.len()), (5, 2), "what is said once is not said again at once: {did:?}");
+        // It takes part again, though it holds what it was to give away.
+        bed.ask(&["undrain", "a", "--wait"]).await.well();
+        drop(node);
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn drained_evicted_and_let_in_again() {
     on_each(async |bed: Bed| {
@@ -138,7 +220,7 @@ async fn max_ttl_is_set_while_no_node_lives() {
     on_each(async |bed: Bed| {
         let node = bed.0.builder("a").artifact(job("import")).start().await.unwrap();
         let refused = bed.ask(&["cluster", "set", "max-ttl", "10s"]).await.badly(4);
-        assert!(refused.contains("live: a; stop them first"), "{refused}");
+        assert!(refused.contains("have a session: a; stop them first"), "{refused}");
         assert_eq!(bed.json(&["status"]).await["max_ttl_ms"], 1600);
         node.shutdown().await;
         bed.ask(&["cluster", "set", "max-ttl", "10s"]).await.well();

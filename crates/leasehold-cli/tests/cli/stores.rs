@@ -32,8 +32,8 @@ async fn looked_into_replayed_and_purged() {
 
         let unasked = bed.ask(&["store", "replay", &name, "--all"]).await.badly(4);
         assert!(unasked.contains("delivers again") && unasked.contains("--yes"), "{unasked}");
-        let said = bed.ask(&["store", "replay", &name, "--id", &id, "--yes"]).await.well();
-        assert_eq!(said, format!("replayed 1 messages of {name}\n"));
+        let said = bed.json(&["store", "replay", &name, "--id", &id, "--yes"]).await;
+        assert_eq!(said, serde_json::json!({ "replayed": 1 }));
         bed.ask(&["store", "replay", &name, "--id", &id, "--yes"]).await.badly(4);
         let said = bed.ask(&["store", "purge", &name, "--parked", "--all", "--yes"]).await.well();
         assert_eq!(said, format!("purged 1 messages of {name}\n"));

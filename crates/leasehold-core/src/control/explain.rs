@@ -9,13 +9,18 @@ pub use reason::{Reason, Who};
 use super::overview::{ArtifactState, Snapshot};
 use crate::error::Error;
 use crate::name::{ArtifactName, ClusterName, NodeId};
+use crate::protocol::action::RecordKind;
+use crate::protocol::planning::able;
 use crate::protocol::request::{Desired, LeaseRow, NodeRow};
+use crate::protocol::rules::Rules;
 use crate::protocol::waiting::Waiting;
 use crate::store::audit::{self, Query, StoredEvent};
 use crate::store::{ErrorKind, Exclusion, Link, Locked, StoreError, dialect, people};
 
 /// Who asks more often for the same cannot be told from who asked first.
 const ASKED: u64 = 50;
+/// Among so many events it is looked for when nodes have found the database in a new life: a large cluster tells a lot then.
+const LATEST: u64 = 2_000;
 
 /// Why an artifact runs where it does, or does not run.
 #[derive(Clone, Debug)]
@@ -33,11 +38,12 @@ pub(super) async fn explain(
     artifact: &ArtifactName,
 ) -> Result<Explanation, Error> {
     let snapshot = Snapshot::read(link, cluster).await?;
-    let artifacts = snapshot.overview(link, cluster).await?.artifacts;
-    let mut found = snapshot.reading.leases.iter().zip(artifacts);
+    let overview = snapshot.overview(link, cluster).await?;
+    let nobody = overview.silent();
+    let mut found = snapshot.reading.leases.iter().zip(overview.artifacts);
     let (row, state) =
         found.find(|(row, _)| row.artifact == *artifact).ok_or_else(|| super::unknown(artifact))?;
-    let case = Case { link, cluster, snapshot: &snapshot, row, state: &state };
+    let case = Case { link, cluster, snapshot: &snapshot, row, state: &state, nobody };
     let reasons = case.reasons().await?;
     Ok(Explanation { state, reasons })
 }
@@ -49,6 +55,8 @@ struct Case<'a> {
     snapshot: &'a Snapshot,
     row: &'a LeaseRow,
     state: &'a ArtifactState,
+    /// For how long no node has shown a sign of life, if none does.
+    nobody: Option<Duration>,
 }
 
 impl Case<'_> {
@@ -57,6 +65,7 @@ impl Case<'_> {
         let held = self.row.holder.and_then(|holder| self.snapshot.node(holder));
         self.incarnation(&mut reasons).await?;
         self.leadership(&mut reasons);
+        self.silence(held, &mut reasons);
         if self.row.desired == Desired::Paused {
             reasons.push(Reason::Paused { by: self.paused_by().await?, holder: self.state.holder.clone() });
         }
@@ -79,22 +88,49 @@ impl Case<'_> {
     async fn incarnation(&self, reasons: &mut Vec<Reason>) -> Result<(), StoreError> {
         let view = &self.snapshot.view;
         if view.live != view.cluster.adopted {
-            let db = self.link.connection();
-            let uptime = dialect::of(db.get_database_backend())?.uptime(db).await?;
             let max_ttl = view.cluster.max_ttl;
-            // A server that has been up for longer was promoted: since when nobody can tell.
-            let left = uptime.and_then(|uptime| max_ttl.checked_sub(uptime));
-            reasons.push(Reason::NewIncarnation { left, max_ttl });
+            let waited = self.waited().await?;
+            reasons.push(Reason::NewIncarnation {
+                left: waited.map(|waited| max_ttl.saturating_sub(waited)),
+                max_ttl,
+            });
         }
         Ok(())
     }
 
+    /// For how long the node that will be the first to adopt the database's new life has waited. Each waits from when it first
+    /// saw it, and one that was started again since waits anew.
+    async fn waited(&self) -> Result<Option<Duration>, StoreError> {
+        let view = &self.snapshot.view;
+        // No index knows kinds, and what is far back says nothing of the present life.
+        let mut seen = audit::latest(self.link.connection(), self.cluster, LATEST).await?;
+        seen.retain(|found| found.event.kind == RecordKind::Sighted.as_str());
+        let of = |node: &NodeRow| {
+            let ours = |found: &&StoredEvent| found.event.node.as_ref() == Some(&node.node);
+            seen.iter().find(ours).filter(|last| last.event.detail == *view.live.0)
+        };
+        let lives = |node: &&NodeRow| !node.evicted && self.snapshot.silence(node).is_none();
+        let first = view.nodes.iter().filter(lives).filter_map(of).map(|found| found.at_ms).min();
+        Ok(first.map(|at_ms| Duration::from_millis(u64::try_from(view.wall_ms - at_ms).unwrap_or(0))))
+    }
+
     fn leadership(&self, reasons: &mut Vec<Reason>) {
         let view = &self.snapshot.view;
+        let is_silent = |leader: &NodeRow| self.snapshot.silence(leader).is_some();
         if view.nodes.is_empty() {
             reasons.push(Reason::NoNode);
-        } else if view.cluster.leader.is_none_or(|leader| self.snapshot.node(leader).is_none()) {
+        } else if let Some(since) = self.nobody {
+            reasons.push(Reason::AllSilent { since });
+        } else if view.cluster.leader.and_then(|leader| self.snapshot.node(leader)).is_none_or(is_silent) {
             reasons.push(Reason::NoLeader);
+        }
+    }
+
+    /// A row says who holds it, and not that the holder lives.
+    fn silence(&self, held: Option<&NodeRow>, reasons: &mut Vec<Reason>) {
+        let Some(holder) = held else { return };
+        if let Some(since) = self.snapshot.silence(holder) {
+            reasons.push(Reason::Silent { node: holder.node.clone(), since, alone: self.nobody.is_some() });
         }
     }
 
@@ -125,17 +161,35 @@ impl Case<'_> {
         self.locked(reasons).await?;
         let waiting = self.state.waiting.clone().filter(|_| !paused && !self.snapshot.view.nodes.is_empty());
         let Some(waiting) = waiting else { return Ok(()) };
-        let deployers: Vec<_> = self.snapshot.deployers(&self.row.artifact).collect();
-        if waiting == Waiting::NotDeployed && !deployers.is_empty() {
+        let kept_from = self.kept_from(&waiting);
+        if !kept_from.is_empty() {
             let exclusions = people::exclusions(self.link.connection(), self.cluster).await?;
-            reasons.extend(deployers.iter().map(|node| unable(node, &exclusions)));
-        } else {
-            // That the next pass grants it is no reason where another was found.
-            if waiting != Waiting::NextPass || reasons.is_empty() {
-                reasons.push(Reason::Waiting(waiting));
-            }
+            reasons.extend(kept_from.iter().map(|node| unable(node, &exclusions)));
+        }
+        // It is deployed, where another reason was found; and that the next pass grants it is none then.
+        let told = match waiting {
+            Waiting::NotDeployed => !kept_from.is_empty(),
+            Waiting::NextPass => !reasons.is_empty(),
+            _ => false,
+        };
+        if !told {
+            reasons.push(Reason::Waiting(waiting));
         }
         self.failed(reasons).await
+    }
+
+    /// The nodes that could run it, did they take part.
+    fn kept_from(&self, waiting: &Waiting) -> Vec<&NodeRow> {
+        let admitted = |node: &NodeRow| match waiting {
+            Waiting::NotDeployed | Waiting::TooFewNodes { .. } => true,
+            Waiting::NoPinnedNode(nodes) => nodes.contains(&node.node),
+            Waiting::NoLabelledNode => self.row.placement.lacking(&node.labels).is_none(),
+            Waiting::Paused | Waiting::Resolver { .. } | Waiting::NextPass => false,
+        };
+        let deployers = self.snapshot.deployers(&self.row.artifact);
+        // Of those that are silent nothing is known.
+        let lives = |node: &NodeRow| self.snapshot.silence(node).is_none();
+        deployers.filter(|node| admitted(node) && !able(node, Rules::default()) && lives(node)).collect()
     }
 
     async fn locked(&self, reasons: &mut Vec<Reason>) -> Result<(), StoreError> {
@@ -174,6 +228,9 @@ impl Case<'_> {
         let why = match view.nodes.iter().find(|node| node.node == *preferred) {
             None => "it does not take part",
             Some(node) if node.evicted => "it is evicted",
+            Some(node) if self.snapshot.silence(node).is_some() => {
+                "it has not renewed its session for longer than its ttl"
+            }
             Some(node) if node.draining => "it drains",
             Some(node)
                 if !self.snapshot.deployers(&self.row.artifact).any(|other| other.node == node.node) =>

@@ -16,6 +16,8 @@ pub use explain::{Explanation, Reason, Who};
 pub use overview::{ArtifactState, NodeState, Overview};
 pub use reader::Reader;
 
+use self::overview::Snapshot;
+use crate::duration::about;
 use crate::error::Error;
 use crate::name::{ArtifactName, ClusterName, NodeId};
 use crate::protocol::request::{Answer, Desired, LeaseRow, Request, Scope, View};
@@ -132,7 +134,7 @@ impl Control {
             let nodes = list(&mut view.nodes.iter().map(|node| &node.node));
             return refuse(format!("cannot move to {to}: no such node takes part; there are: {nodes}"));
         };
-        match placement.labels.iter().find(|(key, value)| node.labels.get(*key) != Some(*value)) {
+        match placement.lacking(&node.labels) {
             Some((key, value)) => refuse(format!(
                 "cannot move to {to}: its placement asks for the label {key} = {value:?}, which that node lacks"
             )),
@@ -259,13 +261,14 @@ impl Control {
     /// Forgets an artifact that no node has deployed any more. Its tokens, checkpoints and history stay.
     ///
     /// # Errors
-    /// [`Error::Artifact`] when a node has it deployed, or the cluster does not know it. Errors of the database.
+    /// [`Error::Artifact`] when a node that has a session has it deployed, or the cluster does not know it. Errors of the database.
     pub async fn forget(&self, artifact: &ArtifactName) -> Result<(), Error> {
         let link = Link::open(&self.target).await?;
         self.lease(&link, artifact).await?;
         let answer = link.call(&self.cluster, &Request::Forget { artifact: artifact.clone() }).await?;
         if matches!(answer, Answer::Matched(0)) {
-            let problem = "is deployed by a node that takes part; undeploy it there first";
+            let problem = "is deployed by a node that has a session; undeploy it there first, or, if that node is dead, start \
+                           one that does not deploy it, which ends that session";
             return Err(Error::artifact(artifact.as_str(), problem));
         }
         self.note(&link, "forgotten", Some(artifact), None, "").await;
@@ -273,11 +276,11 @@ impl Control {
         Ok(())
     }
 
-    /// Sets the longest ttl that nodes may have, while none lives: whoever lives trusts itself for longer than a shorter one
+    /// Sets the longest ttl that nodes may have, while none has a session: whoever lives trusts itself for longer than a shorter one
     /// would be waited for.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] when a node lives, or while the database is in another life than the cluster has adopted;
+    /// [`Error::Forbidden`] when a node has a session, a dead one's counts until somebody expires it; or while the database is in another life than the cluster has adopted;
     /// [`ErrorKind::Invalid`] when `max_ttl` is below the shortest ttl. Errors of the database.
     pub async fn set_max_ttl(&self, max_ttl: Duration) -> Result<(), Error> {
         const OPERATION: &str = "set max_ttl";
@@ -299,12 +302,19 @@ impl Control {
         let ms = i64::try_from(max_ttl.as_millis()).unwrap_or(i64::MAX);
         if !store::people::set_max_ttl(link.connection(), &self.cluster, adopted, ms).await? {
             // One that joined meanwhile is among them.
-            let nodes = self.view(&link).await?.nodes;
-            let nodes: Vec<_> = nodes.iter().map(|node| node.node.as_str()).collect();
+            let snapshot = Snapshot::read(&link, &self.cluster).await?;
+            if snapshot.view.nodes.is_empty() || snapshot.view.live != *adopted {
+                return refuse("nodes, or the database, have come and gone meanwhile; try again".to_owned());
+            }
+            let told = snapshot.view.nodes.iter().map(|node| match snapshot.silence(node) {
+                None => node.node.to_string(),
+                Some(silence) => format!("{} (not renewed for {})", node.node, about(silence)),
+            });
             return refuse(format!(
-                "nodes of cluster {} live: {}; stop them first",
+                "nodes of cluster {} have a session: {}; stop them first. What the dead have left is removed by any node that \
+                 takes part for longer than their ttl",
                 self.cluster,
-                nodes.join(", ")
+                told.collect::<Vec<_>>().join(", ")
             ));
         }
         self.note(&link, "max-ttl", None, None, &format!("{max_ttl:?}")).await;

@@ -45,6 +45,11 @@ pub struct NodeState {
     pub version: String,
     /// When its session began, by the database's wall clock, milliseconds since 1970.
     pub joined_ms: i64,
+    /// When its session was last renewed, by the same clock; none before the first renewal, and of programs that do not say.
+    pub renewed_ms: Option<i64>,
+    /// For so long, and for longer than its ttl, it has shown no sign of life: it is dead or cannot reach the database, and nobody
+    /// has expired it yet. None of an evicted one, which may not renew. By the database's wall clock, for people.
+    pub silent: Option<Duration>,
 }
 
 /// An artifact that the cluster knows.
@@ -61,6 +66,8 @@ pub struct ArtifactState {
     pub placement: Placement,
     /// The node that holds its lease, with a session that lives.
     pub holder: Option<NodeId>,
+    /// For how long the holder has been [silent](NodeState::silent), if it is.
+    pub silent: Option<Duration>,
     /// The token of the last grant.
     pub token: Token,
     /// The node that it is being moved to, with a session that lives.
@@ -85,6 +92,15 @@ pub struct Overview {
     pub nodes: Vec<NodeState>,
     /// Its artifacts, in the order of their names.
     pub artifacts: Vec<ArtifactState>,
+}
+
+impl Overview {
+    /// For how long no node of the cluster has shown a sign of life, if there are nodes and all are [silent](NodeState::silent):
+    /// whoever asks for something then asks in vain.
+    pub fn silent(&self) -> Option<Duration> {
+        let silences: Option<Vec<_>> = self.nodes.iter().map(|node| node.silent).collect();
+        silences?.into_iter().min()
+    }
 }
 
 /// What was read of a cluster, in the planner's order.
@@ -134,6 +150,19 @@ impl Snapshot {
         Ok(overview)
     }
 
+    /// For how long a node has shown no sign of life, if that is longer than its ttl.
+    pub(super) fn silence(&self, node: &NodeRow) -> Option<Duration> {
+        if node.evicted {
+            // It may not.
+            return None;
+        }
+        let note = self.sessions.get(&node.session)?;
+        // A program that renews and does not say when may live.
+        let sign = note.renewed_ms.or_else(|| (node.beat == 0).then_some(note.joined_ms))?;
+        let silence = Duration::from_millis(u64::try_from(self.view.wall_ms - sign).ok()?);
+        (silence > node.ttl).then_some(silence)
+    }
+
     fn plain(&self) -> Overview {
         let nodes: BTreeMap<_, _> = self.view.nodes.iter().map(|node| (node.session, node)).collect();
         let id = |session| nodes.get(&session).map(|node| node.node.clone());
@@ -154,6 +183,7 @@ impl Snapshot {
                 desired: row.desired,
                 placement: row.placement.clone(),
                 holder: row.holder.and_then(id),
+                silent: row.holder.and_then(|holder| self.silence(nodes.get(&holder)?)),
                 token: row.token,
                 target: row.target.filter(|target| row.holder != Some(*target)).and_then(id),
                 preferred: row.preferred.clone(),
@@ -176,6 +206,8 @@ impl Snapshot {
                 holds: held.get(&node.session).copied().unwrap_or(0),
                 version: note.map(|note| note.version.clone()).unwrap_or_default(),
                 joined_ms: note.map_or(self.view.wall_ms, |note| note.joined_ms),
+                renewed_ms: note.and_then(|note| note.renewed_ms),
+                silent: self.silence(node),
             }
         };
         Overview {

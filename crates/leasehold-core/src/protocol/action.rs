@@ -215,6 +215,8 @@ pub enum RecordKind {
     Expired,
     /// This node became the leader.
     Elected,
+    /// This node found the database in another life than the adopted one: it waits from now on.
+    Sighted,
     /// This node adopted a new incarnation of the database.
     Adopted,
     /// A run began.
@@ -236,6 +238,7 @@ impl RecordKind {
             Self::Over => "over",
             Self::Expired => "expired",
             Self::Elected => "elected",
+            Self::Sighted => "sighted",
             Self::Adopted => "adopted",
             Self::Started => "started",
             Self::Revoked => "revoked",

@@ -97,11 +97,7 @@ impl<'a> Board<'a> {
 
     /// Of these candidates those that have the placement's labels.
     pub(super) fn labelled(&self, row: &LeaseRow, mut of: Vec<usize>) -> Vec<usize> {
-        let wanted = &row.placement.labels;
-        of.retain(|&index| {
-            let has = &self.candidates[index].labels;
-            wanted.iter().all(|(key, value)| has.get(key) == Some(value))
-        });
+        of.retain(|&index| row.placement.lacking(&self.candidates[index].labels).is_none());
         of
     }
 

@@ -120,7 +120,7 @@ impl Joining {
         live: Incarnation,
         occupant: Option<NodeRow>,
     ) {
-        io.difference.see(cluster, &live, io.now);
+        io.see(cluster, &live);
         self.not_before = io.now + io.config.timings.watch;
         if PROGRAM < cluster.min_program {
             let refusal = Refusal::ProgramTooOld { program: PROGRAM, min_program: cluster.min_program };

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::action::{Action, Event, Record, RecordKind};
 use super::calls::{Calls, Ended, Purpose};
-use super::ids::SessionId;
+use super::ids::{Incarnation, SessionId};
 use super::joining::Joining;
 use super::observer::{Difference, Observers};
-use super::request::{Answer, CallError, Deployment, Labels, Request};
+use super::request::{Answer, CallError, ClusterRow, Deployment, Labels, Request};
 use super::rules::{Rule, Rules};
 use super::session::Session;
 use crate::clock::Instant;
@@ -73,6 +73,13 @@ impl Io<'_> {
 
     pub(super) fn keep(&self, rule: Rule) -> bool {
         self.config.rules.keep(rule)
+    }
+
+    /// Takes in one read of the cluster's row.
+    pub(super) fn see(&mut self, cluster: &ClusterRow, live: &Incarnation) {
+        if self.difference.see(cluster, live, self.now) {
+            self.record(RecordKind::Sighted, live.to_string());
+        }
     }
 
     pub(super) fn record(&mut self, kind: RecordKind, detail: impl Into<String>) {

@@ -104,18 +104,21 @@ pub(super) struct Difference {
 }
 
 impl Difference {
-    /// Takes in one read of the cluster's row.
-    pub(super) fn see(&mut self, cluster: &ClusterRow, live: &Incarnation, at: Instant) {
+    /// Takes in one read of the cluster's row; whether it shows a difference that this node has not seen before.
+    pub(super) fn see(&mut self, cluster: &ClusterRow, live: &Incarnation, at: Instant) -> bool {
         self.highest_epoch = self.highest_epoch.max(cluster.epoch);
         // While they differ the row may be that of an older copy, or be changed by somebody who sees no session any more: the
         // longest one that a session may have joined under counts.
         let longest = self.max_ttl.max(cluster.max_ttl);
         self.max_ttl = if cluster.adopted == *live { cluster.max_ttl } else { longest };
+        let known = matches!(&self.since, Some((old, new, _)) if *old == cluster.adopted && new == live);
+        let news = cluster.adopted != *live && !known;
         if cluster.adopted == *live {
             self.since = None;
-        } else if !matches!(&self.since, Some((old, new, _)) if *old == cluster.adopted && new == live) {
+        } else if news {
             self.since = Some((cluster.adopted.clone(), live.clone(), at));
         }
+        news
     }
 
     /// The adopted incarnation, the live one, and since when this node has seen this difference.
@@ -157,9 +160,10 @@ mod tests {
             formed: 1,
         };
         let mut difference = Difference::default();
-        difference.see(&row(20), &incarnation("old"), Instant::ZERO);
+        assert!(!difference.see(&row(20), &incarnation("old"), Instant::ZERO));
         // A copy that knows no session, in which somebody has lowered it.
-        difference.see(&row(5), &incarnation("new"), Instant::ZERO);
+        assert!(difference.see(&row(5), &incarnation("new"), Instant::ZERO));
+        assert!(!difference.see(&row(5), &incarnation("new"), Instant::ZERO), "told once");
         assert_eq!(difference.max_ttl(), Duration::from_secs(20));
         difference.see(&row(5), &incarnation("old"), Instant::ZERO);
         assert_eq!(difference.max_ttl(), Duration::from_secs(5));

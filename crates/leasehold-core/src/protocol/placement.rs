@@ -148,6 +148,11 @@ impl Placement {
         Self { rebalance_ms: Some(u64::try_from(settle.as_millis()).unwrap_or(u64::MAX)), ..self }
     }
 
+    /// A label that it asks for and `has` lacks.
+    pub(crate) fn lacking(&self, has: &Labels) -> Option<(&String, &String)> {
+        self.labels.iter().find(|(key, value)| has.get(*key) != Some(*value))
+    }
+
     /// How long the membership must not have changed before what is held moves.
     pub(super) fn settle(&self) -> Option<Duration> {
         self.rebalance_ms.map(Duration::from_millis)

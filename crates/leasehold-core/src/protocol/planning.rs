@@ -69,7 +69,7 @@ impl Plan {
 }
 
 /// Whether a node may get leases.
-pub(super) fn able(node: &NodeRow, rules: Rules) -> bool {
+pub(crate) fn able(node: &NodeRow, rules: Rules) -> bool {
     let renewed = node.beat >= 1 || !rules.keep(super::rules::Rule::EligibleAfterFirstRenewal);
     renewed && !node.draining && !node.evicted
 }

@@ -251,7 +251,7 @@ impl Session {
             return;
         }
         self.view_asked = ended.id;
-        io.difference.see(&view.cluster, &view.live, io.now);
+        io.see(&view.cluster, &view.live);
         let stamp = if io.keep(Rule::BeatStampedAtReceipt) { io.now } else { ended.sent };
         io.observers.see(&view.nodes, view.scope, stamp);
         if io.observers.suspects(self.id, io.now) {

@@ -57,9 +57,6 @@ pub(crate) trait Dialect: Send + Sync {
     /// A statement that deletes at most `limit` audit events older than `keep`.
     fn trim_events(&self, cluster: &ClusterName, keep: Duration, limit: u64) -> Statement;
 
-    /// For how long the server has been up, where there is one that tells.
-    async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError>;
-
     /// At which level of isolation this connection's transactions run, in the server's words, where there are several.
     async fn isolation(&self, db: &DatabaseConnection) -> Result<Option<String>, StoreError>;
 

@@ -91,13 +91,15 @@ pub async fn latency(link: &Link, cluster: &ClusterName, times: usize) -> Result
     let db = link.connection();
     let event = [AuditEvent { kind: PROBE.to_owned(), ..AuditEvent::default() }];
     let mut taken = Vec::with_capacity(times);
-    for _ in 0..times {
+    let mut written = Ok(());
+    while written.is_ok() && taken.len() < times {
         let begun = BootClock.now();
-        audit::record(db, cluster, &event).await?;
+        written = audit::record(db, cluster, &event).await;
         taken.push(BootClock.now().since(begun));
     }
-    forget_probes(db, cluster).await?;
-    Ok(taken)
+    // Also when it broke off in the middle.
+    let forgotten = forget_probes(db, cluster).await;
+    written.and(forgotten).map(|()| taken)
 }
 
 async fn forget_probes(db: &DatabaseConnection, cluster: &ClusterName) -> Result<(), StoreError> {

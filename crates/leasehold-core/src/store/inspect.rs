@@ -39,21 +39,33 @@ pub async fn inspect(target: &Target) -> Result<Findings, StoreError> {
 ///
 /// # Errors
 /// [`ErrorKind::Schema`](super::ErrorKind::Schema) when a table of another program has one of our names, or when the user
-/// may not change the schema: then it names what is missing and how to apply it. Errors of the database.
+/// may not change the schema: then it names what is missing and how to apply it. [`ErrorKind::Conflict`] when a table that is to be
+/// changed was in use all the time. Errors of the database.
 pub async fn migrate(target: &Target) -> Result<SchemaState, StoreError> {
     let link = Link::open(target).await?;
-    let mut done = leasehold_migration::up(link.connection())
-        .await
-        .map_err(|error| StoreError::schema(target.backend(), error));
-    if let Err(error) = &done
-        && matches!(error.kind(), ErrorKind::Other | ErrorKind::Invalid | ErrorKind::Denied)
-        && let Ok(state) = leasehold_migration::state(link.connection()).await
-        && !state.is_complete()
-    {
-        done = Err(error.clone().explained(ErrorKind::Schema, &lack(&state)));
-    }
+    let done = up(&link).await;
     link.close().await;
     done
+}
+
+async fn up(link: &Link) -> Result<SchemaState, StoreError> {
+    let db = link.connection();
+    let error = match leasehold_migration::up(db).await {
+        Ok(before) => return Ok(before),
+        Err(error) => StoreError::schema(db.get_database_backend(), error),
+    };
+    if error.kind() == ErrorKind::Conflict {
+        let remedy = "a transaction that lasts, such as a backup's, uses a table that is to be changed, or another process has \
+                      been migrating all the time: let it end, and start again";
+        return Err(error.explained(ErrorKind::Conflict, remedy));
+    }
+    if matches!(error.kind(), ErrorKind::Other | ErrorKind::Invalid | ErrorKind::Denied)
+        && let Ok(state) = leasehold_migration::state(db).await
+        && !state.is_complete()
+    {
+        return Err(error.explained(ErrorKind::Schema, &lack(&state)));
+    }
+    Err(error)
 }
 
 /// What the database has of the schema. Changes nothing.

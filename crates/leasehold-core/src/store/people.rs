@@ -14,6 +14,8 @@ pub(crate) struct SessionNote {
     pub(crate) session: SessionId,
     pub(crate) version: String,
     pub(crate) joined_ms: i64,
+    /// None before its first renewal, and of programs that do not say.
+    pub(crate) renewed_ms: Option<i64>,
 }
 
 /// What an artifact's row says besides.
@@ -96,14 +98,15 @@ pub(crate) async fn sessions(
     db: &DatabaseConnection,
     cluster: &ClusterName,
 ) -> Result<Vec<SessionNote>, StoreError> {
-    let text =
-        "select session, version, {ms:joined_at} as joined_ms from leasehold_node where cluster = {p}1";
+    let text = "select session, version, {ms:joined_at} as joined_ms, {ms:renewed_at} as renewed_ms from leasehold_node \
+                where cluster = {p}1";
     let rows = all(db, "read sessions", text, [cluster.as_str().into()]).await?;
     let read = |row: &QueryResult| {
         Ok(SessionNote {
             session: SessionId(rows::get(row, "session")?),
             version: rows::get(row, "version")?,
             joined_ms: rows::get(row, "joined_ms")?,
+            renewed_ms: rows::get(row, "renewed_ms")?,
         })
     };
     rows.iter().map(read).collect()

@@ -30,6 +30,8 @@ use text::{ROWS, Texts, texts};
 
 /// Bodies of one statement together: MariaDB refuses statements above 16 MiB unless it is told otherwise.
 const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
+/// So much of what was parked long ago is deleted at once.
+const TRIMMED: usize = 500;
 
 /// A message store in the database of the leases. Clones are the same store.
 ///
@@ -183,6 +185,13 @@ impl SqlStore {
                  its own, or, if {reader} is gone for good, let go of it by SqlStore::release_reader"
             ),
         ))
+    }
+
+    /// Deletes a part of what was parked longer ago than so many milliseconds.
+    pub(crate) async fn forget_parked(&self, lease: &Lease, keep: i64) -> Result<(), Error> {
+        let values = [self.value(), keep.into(), number(TRIMMED)];
+        self.asked(lease, "delete what was parked long ago", &self.texts.trim, values).await?;
+        Ok(())
     }
 
     /// The rows of a statement on the node's own connections.

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "http")]
 mod http;
+mod kept;
 mod late;
 #[cfg(feature = "http")]
 mod secure;

@@ -118,6 +118,8 @@ macro_rules! conformance {
             schema::a_target_comes_from_a_connection,
             schema::clusters_of_one_schema_do_not_meet,
             schema::columns_are_added_while_nodes_run,
+            schema::a_table_in_use_is_changed_later_and_holds_up_nobody,
+            schema::a_column_that_is_there_already,
             schema::a_prepared_schema_needs_no_right_to_change_it,
         );
     };

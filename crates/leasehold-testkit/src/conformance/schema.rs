@@ -9,7 +9,7 @@ use leasehold_core::node::Node;
 use leasehold_core::protocol::ids::{SessionId, Token};
 use leasehold_core::protocol::request::*;
 use leasehold_core::store::{ErrorKind, Link, Target, fence, inspect, migrate, verify};
-use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm::{ConnectionTrait, DbBackend, TransactionTrait};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::bed::{Bed, node};
@@ -189,6 +189,46 @@ pub async fn columns_are_added_while_nodes_run(bed: Bed) {
     assert!(refused.contains("1000") && refused.contains("update this replica"), "{refused}");
     second.save("at", 3).await.unwrap();
     b.shutdown().await;
+}
+
+const NOT_RENEWED: &str = "delete from leasehold_migration where version = 'leasehold_0005_renewed'";
+/// Longer than a migration waits in one turn.
+const TURNS: Duration = Duration::from_millis(2500);
+
+/// An upgrade while a backup reads: the migration waits for the table in turns, between which everybody comes through.
+pub async fn a_table_in_use_is_changed_later_and_holds_up_nobody(bed: Bed) {
+    bed.sql("alter table leasehold_node drop column renewed_at").await;
+    bed.sql(NOT_RENEWED).await;
+    let backup = bed.another().await;
+    let reading = backup.connection().begin().await.unwrap();
+    reading.execute_unprepared("select count(*) from leasehold_node").await.unwrap();
+    let target = bed.target.clone();
+    let migration = tokio::spawn(async move { migrate(&target).await });
+    let begun = tokio::time::Instant::now();
+    while begun.elapsed() < TURNS {
+        let watch = bed.call(Request::Watch { scope: Scope::Everyone });
+        tokio::time::timeout(Duration::from_secs(30), watch).await.expect("nobody waits for the backup");
+    }
+    reading.rollback().await.unwrap();
+    let before = migration.await.unwrap().unwrap();
+    assert_eq!(before.pending, ["leasehold_0005_renewed"]);
+    assert!(migrate(&bed.target).await.unwrap().is_complete());
+    bed.join("n1").await;
+    assert_eq!(bed.number("select count(*) from leasehold_node where renewed_at is not null").await, 1);
+}
+
+/// Where changes commit by themselves it is what an interrupted migration leaves; elsewhere somebody else has added it.
+pub async fn a_column_that_is_there_already(bed: Bed) {
+    bed.sql(NOT_RENEWED).await;
+    let done = migrate(&bed.target).await;
+    if bed.target.backend() == DbBackend::MySql {
+        assert_eq!(done.unwrap().pending, ["leasehold_0005_renewed"]);
+        assert!(migrate(&bed.target).await.unwrap().is_complete());
+    } else {
+        let error = done.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Schema, "{error}");
+        assert!(error.to_string().contains("renewed_at"), "{error}");
+    }
 }
 
 /// A URL of the same database for a user who may read and write its rows and nothing else. None on SQLite, whose files

@@ -42,6 +42,8 @@ pub(super) struct Held {
     pub(super) artifact: String,
     pub(super) holder: Option<String>,
     pub(super) token: i64,
+    /// Since when the holder has not renewed its session, if that is longer than its ttl: nobody has told its death.
+    pub(super) dead: Option<i64>,
 }
 
 impl Night {
@@ -89,9 +91,12 @@ impl Night {
                 _ => {}
             }
         }
-        for Held { artifact, holder, token } in held.iter().filter(|held| wanted(&held.artifact)) {
+        for Held { artifact, holder, token, dead } in held.iter().filter(|held| wanted(&held.artifact)) {
             match holder {
-                Some(node) => spans.still(artifact, node, *token),
+                Some(node) => {
+                    spans.still(artifact, node, *token);
+                    spans.dead(artifact, node, *dead);
+                }
                 None => spans.lost(artifact),
             }
         }
@@ -189,6 +194,13 @@ impl Spans {
         self.begin(artifact, node, token, from);
     }
 
+    /// Its holder has been silent since then.
+    fn dead(&mut self, artifact: &str, node: &str, since: Option<i64>) {
+        if let Some((at, token)) = since.zip(self.open.get(artifact).copied()) {
+            self.end(artifact, node, token, at, Ended::Abruptly);
+        }
+    }
+
     /// Nobody holds it: its end is not written, and was after all that is.
     fn lost(&mut self, artifact: &str) {
         if let Some(token) = self.open.remove(artifact)
@@ -228,7 +240,7 @@ mod tests {
     }
 
     fn holds(artifact: &str, holder: Option<&str>, token: i64) -> Held {
-        Held { artifact: artifact.to_owned(), holder: holder.map(str::to_owned), token }
+        Held { artifact: artifact.to_owned(), holder: holder.map(str::to_owned), token, dead: None }
     }
 
     fn shown(night: &Night) -> Vec<(&str, &str, i64, i64, Ended)> {
@@ -325,6 +337,14 @@ mod tests {
             ("import", "b", 50, 100, Ended::Still),
         ];
         assert_eq!((shown(&night), night.failovers().count()), (expected.to_vec(), 1));
+    }
+
+    #[test]
+    fn what_a_silent_node_holds_has_ended_with_its_last_renewal() {
+        let events = [event(10, "started", "a", Some(("import", 1)), "")];
+        let dead = [Held { dead: Some(40), ..holds("import", Some("a"), 1) }];
+        let night = Night::of(&events, &dead, 0, 100, |_| true);
+        assert_eq!(shown(&night), [("import", "a", 10, 40, Ended::Abruptly)]);
     }
 
     #[test]

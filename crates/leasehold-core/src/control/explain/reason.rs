@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+use crate::duration::about;
 use crate::name::NodeId;
 use crate::protocol::waiting::Waiting;
 use crate::store::Locked;
@@ -49,15 +50,29 @@ impl fmt::Display for Who {
 pub enum Reason {
     /// The database is in another life than the cluster has adopted: nobody is granted anything.
     NewIncarnation {
-        /// How long the wait for sessions of the last life takes still; none where the server does not tell.
+        /// How long the wait for sessions of the last life takes still; none if no node that takes part has told when it began.
         left: Option<Duration>,
         /// How long it takes.
         max_ttl: Duration,
     },
     /// No node lives.
     NoNode,
+    /// There are sessions, and none has been renewed for longer than its ttl: nobody seems to live who would expire them.
+    AllSilent {
+        /// For so long.
+        since: Duration,
+    },
     /// No node leads at present.
     NoLeader,
+    /// The session of its holder has not been renewed for longer than its ttl.
+    Silent {
+        /// The holder.
+        node: NodeId,
+        /// For so long.
+        since: Duration,
+        /// Nobody lives who would expire it.
+        alone: bool,
+    },
     /// It is paused.
     Paused {
         /// By whom, if the audit trail knows.
@@ -157,7 +172,9 @@ impl Reason {
         match self {
             Self::NewIncarnation { .. } => "new-incarnation",
             Self::NoNode => "no-node",
+            Self::AllSilent { .. } => "all-silent",
             Self::NoLeader => "no-leader",
+            Self::Silent { .. } => "silent",
             Self::Paused { .. } => "paused",
             Self::Locked(_) => "locked",
             Self::Waiting(waiting) => match waiting {
@@ -190,6 +207,11 @@ impl Reason {
                  database: see `leasehold nodes`"
             }
             Self::NoNode => "start a node of this cluster",
+            Self::AllSilent { .. } | Self::Silent { alone: true, .. } => {
+                "start a node: it frees what dead ones hold, a ttl after it has joined. If their processes run, see in their logs why \
+                 they do not reach the database"
+            }
+            Self::Silent { alone: false, .. } => "wait a moment: the nodes that live free what it holds",
             Self::NoLeader => "wait a moment: a node stands for election. If it lasts, see `leasehold nodes`",
             Self::Paused { .. } => "`leasehold resume` lets it run again",
             // Of several it may be any: nobody is told to end an innocent one.
@@ -252,6 +274,18 @@ impl fmt::Display for Reason {
                 }
             }
             Self::NoNode => f.write_str("no node of the cluster lives"),
+            Self::AllSilent { since } => {
+                write!(
+                    f,
+                    "no node of the cluster has renewed its session for {}: they are dead, or do not reach the database",
+                    about(*since)
+                )
+            }
+            Self::Silent { node, since, .. } => write!(
+                f,
+                "{node}, which holds it, has not renewed its session for {}: it is dead, or does not reach the database",
+                about(*since)
+            ),
             Self::NoLeader => f.write_str("no node leads at present, so nobody plans"),
             Self::Paused { by, holder } => {
                 f.write_str("paused")?;

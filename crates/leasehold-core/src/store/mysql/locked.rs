@@ -33,13 +33,6 @@ const MYSQL: &str = "select distinct cast(t.trx_mysql_thread_id as signed) as ba
 
 const RIGHTS: &str = "grant it PROCESS, and on MySQL also SELECT on performance_schema.*";
 
-pub(super) async fn uptime(db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
-    let row = db.query_one_raw(statement("show global status like 'Uptime'", [])).await;
-    let row = row.map_err(|e| StoreError::database(BACKEND, "read the uptime", e))?;
-    let seconds = row.map(|row| get::<String>(&row, "Value")).transpose()?;
-    Ok(seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs))
-}
-
 /// Older servers know the first name, newer ones the second.
 pub(super) async fn isolation(db: &DatabaseConnection) -> Result<Option<String>, StoreError> {
     let level = "show session variables where variable_name in ('tx_isolation', 'transaction_isolation')";

@@ -98,10 +98,6 @@ impl Dialect for MySql {
         fences::trim_events(cluster, keep, limit)
     }
 
-    async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
-        locked::uptime(db).await
-    }
-
     async fn isolation(&self, db: &DatabaseConnection) -> Result<Option<String>, StoreError> {
         locked::isolation(db).await
     }

@@ -47,8 +47,9 @@ const CREATE: &str = "insert into leasehold_cluster (name, revision, term, incar
 const LIVE_AT_ALL: &str =
     "insert into leasehold_life (id, nonce) values (1, uuid()) on duplicate key update id = id";
 
-const RENEW: &str = "update leasehold_node set beat = ?3, pass = ?4 where session = ?2 and cluster = ?1 and beat < ?3 \
-     and not evicted and LIVE = ?5";
+/// Nothing is decided by when that was: `renewed_at` is for people.
+const RENEW: &str = "update leasehold_node set beat = ?3, pass = ?4, renewed_at = sysdate(3) \
+     where session = ?2 and cluster = ?1 and beat < ?3 and not evicted and LIVE = ?5";
 
 const HELD: &str = concat!(
     "select ",

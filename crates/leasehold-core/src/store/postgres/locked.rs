@@ -12,9 +12,6 @@ use crate::store::rows::get;
 
 const OPERATION: &str = "look for locks";
 
-const UPTIME: &str =
-    "select floor(extract(epoch from clock_timestamp() - pg_postmaster_start_time()) * 1000)::bigint as ms";
-
 /// As a grant asks: a row that is not returned would be skipped by one, too.
 const PROBE: &str =
     "select 1 as free from leasehold_lease where cluster = $1 and artifact = $2 for update skip locked";
@@ -28,12 +25,6 @@ const TRANSACTIONS: &str = "select a.pid::bigint as backend, a.usename::text as 
      from pg_stat_activity a where a.pid <> pg_backend_pid() and exists (select 1 from pg_locks k where k.pid = a.pid \
      and k.locktype = 'relation' and k.relation = 'leasehold_lease'::regclass \
      and k.mode in ('RowShareLock', 'RowExclusiveLock') and k.granted) order by a.xact_start";
-
-pub(super) async fn uptime(db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
-    let row = db.query_one_raw(statement(UPTIME, [])).await;
-    let row = row.map_err(|e| StoreError::database(BACKEND, "read the uptime", e))?;
-    row.map(|row| Ok(Duration::from_millis(get::<i64>(&row, "ms")?.unsigned_abs()))).transpose()
-}
 
 pub(super) async fn isolation(db: &DatabaseConnection) -> Result<Option<String>, StoreError> {
     let level = statement("select current_setting('transaction_isolation') as level", []);

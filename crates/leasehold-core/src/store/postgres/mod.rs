@@ -101,10 +101,6 @@ impl Dialect for Postgres {
         fences::trim_events(cluster, keep, limit)
     }
 
-    async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
-        locked::uptime(db).await
-    }
-
     async fn isolation(&self, db: &DatabaseConnection) -> Result<Option<String>, StoreError> {
         locked::isolation(db).await
     }

@@ -47,13 +47,14 @@ macro_rules! with_live {
     };
 }
 
-/// The update and the view of one statement share a snapshot from before the update.
+/// The update and the view of one statement share a snapshot from before the update. Nothing is decided by when that was:
+/// `renewed_at` is for people.
 macro_rules! renew {
     ($view:expr) => {
         concat!(
             "with live as materialized (select ",
             live!(),
-            " as live), u as (update leasehold_node set beat = $3, pass = $4 where session = $2 and cluster = $1 \
+            " as live), u as (update leasehold_node set beat = $3, pass = $4, renewed_at = clock_timestamp() where session = $2 and cluster = $1 \
              and beat < $3 and not evicted and (select live from live) = $5 returning 1) ",
             $view
         )

@@ -1,7 +1,5 @@
 //! Whether somebody keeps the file's only write lock. There is no server that could tell who.
 
-use std::time::Duration;
-
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
@@ -12,10 +10,6 @@ use crate::store::error::{ErrorKind, StoreError};
 use crate::store::locked::Locked;
 
 const OPERATION: &str = "look for locks";
-
-pub(super) async fn uptime(_: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
-    Ok(None)
-}
 
 /// Long enough that a commit which is under way is no finding.
 pub(super) async fn locked(

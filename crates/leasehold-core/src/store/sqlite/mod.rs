@@ -90,10 +90,6 @@ impl Dialect for Sqlite {
         fences::trim_events(cluster, keep, limit)
     }
 
-    async fn uptime(&self, db: &DatabaseConnection) -> Result<Option<Duration>, StoreError> {
-        locked::uptime(db).await
-    }
-
     async fn isolation(&self, _: &DatabaseConnection) -> Result<Option<String>, StoreError> {
         Ok(None)
     }

@@ -45,8 +45,9 @@ const OPEN: &str = view!(" and n.node_id = ?3");
 const CREATE: &str = "insert into leasehold_cluster (name, revision, term, incarnation, epoch, max_ttl_ms) \
      values (?1, 1, 0, ?2, (unixepoch() - 1577836800) * 10, ?3) on conflict (name) do nothing";
 
-const RENEW: &str = "update leasehold_node set beat = ?3, pass = ?4 where session = ?2 and cluster = ?1 and beat < ?3 \
-     and not evicted";
+/// Nothing is decided by when that was: `renewed_at` is for people.
+const RENEW: &str = "update leasehold_node set beat = ?3, pass = ?4, renewed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
+     where session = ?2 and cluster = ?1 and beat < ?3 and not evicted";
 
 const HELD: &str = concat!(
     "select ",

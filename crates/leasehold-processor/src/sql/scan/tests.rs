@@ -26,7 +26,12 @@ enum Step {
     /// All of those are committed.
     Commit,
     Read,
-    LookForLate,
+    /// A read begins: what follows happens while it is under way.
+    Ask,
+    Answer,
+    LookForLate {
+        far: bool,
+    },
     /// The first so many of what was handed over and may be settled.
     Settle {
         many: usize,
@@ -43,8 +48,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => append.prop_map(|(many, key, later)| Step::Append { many, key, later }),
         1 => key().prop_map(|key| Step::Begin { key }),
         1 => Just(Step::Commit),
-        6 => Just(Step::Read),
-        1 => Just(Step::LookForLate),
+        4 => Just(Step::Read),
+        3 => Just(Step::Ask),
+        3 => Just(Step::Answer),
+        1 => any::<bool>().prop_map(|far| Step::LookForLate { far }),
         4 => (1..40_usize).prop_map(|many| Step::Settle { many }),
         1 => Just(Step::PutOff),
         1 => Just(Step::Pass),
@@ -68,8 +75,12 @@ struct World {
     /// Handed over and not settled, in this order.
     out: Vec<Row>,
     settled: HashSet<StoredId>,
-    /// Something was committed late: whatever came before it has no order with it.
-    was_late: bool,
+    /// Committed late: whatever was there before has no order with these.
+    late: HashSet<StoredId>,
+    /// What a read that is under way has found.
+    asked: Option<(Plan, Vec<Row>, Option<i64>)>,
+    /// Settled or put off since it began.
+    gone: HashSet<StoredId>,
 }
 
 impl World {
@@ -83,7 +94,9 @@ impl World {
             now: 0,
             out: Vec::new(),
             settled: HashSet::new(),
-            was_late: false,
+            late: HashSet::new(),
+            asked: None,
+            gone: HashSet::new(),
         }
     }
 
@@ -135,44 +148,60 @@ impl World {
         }
     }
 
-    fn read(&mut self, plan: &Plan) {
+    fn ask(&mut self, plan: Plan) {
         if let Plan::Due { .. } = plan {
             self.scan.looks_for_due();
         }
-        let (rows, beyond) = self.query(plan);
-        for row in self.scan.take(plan, rows, &HashSet::new(), beyond, self.now) {
+        let (rows, beyond) = self.query(&plan);
+        self.asked = Some((plan, rows, beyond));
+    }
+
+    fn answer(&mut self) {
+        let Some((plan, rows, beyond)) = self.asked.take() else { return };
+        let gone = std::mem::take(&mut self.gone);
+        for row in self.scan.take(&plan, rows, &gone, beyond, self.now) {
             assert!(!self.settled.contains(&row.id), "{} was settled before", row.id);
             assert!(!self.out.iter().any(|out| out.id == row.id), "{} is handed over already", row.id);
-            if !self.was_late {
-                self.in_order(&row);
-            }
+            self.in_order(&row);
             self.out.push(row);
         }
     }
 
+    fn read(&mut self) {
+        if self.asked.is_none() {
+            self.ask(self.scan.plan(self.now));
+        }
+        self.answer();
+    }
+
     /// Nothing that comes before it is in the store, and was not handed over.
     fn in_order(&self, row: &Row) {
-        let before = |other: &&Row| match self.ordering {
-            Ordering::All => other.id < row.id,
-            Ordering::Keys => other.id < row.id && row.key.is_some() && other.key == row.key,
-            Ordering::None => false,
+        let before = |other: &&Row| {
+            let ordered = match self.ordering {
+                Ordering::All => true,
+                Ordering::Keys => row.key.is_some() && other.key == row.key,
+                Ordering::None => false,
+            };
+            ordered && other.id < row.id && !self.late.contains(&other.id) && !self.late.contains(&row.id)
         };
         let missing =
             self.rows.values().filter(before).find(|other| !self.out.iter().any(|out| out.id == other.id));
         assert!(missing.is_none(), "{} was handed over before {missing:?}", row.id);
     }
 
-    fn look_for_late(&mut self) {
+    fn look_for_late(&mut self, far: bool) {
+        self.answer();
         let plan = self.scan.late(
             Instant::ZERO + Duration::from_millis(self.now.unsigned_abs()),
             self.now,
-            true,
+            far,
             None,
         );
         let ids = self.query(&plan).0.iter().map(|row| row.id).collect();
         let ids = self.scan.found(ids, &HashSet::new());
         if !ids.is_empty() {
-            self.read(&Plan::These { ids });
+            self.ask(Plan::These { ids });
+            self.answer();
         }
     }
 
@@ -197,8 +226,15 @@ impl World {
         let row = self.out.remove(index);
         self.rows.remove(&row.id);
         self.settled.insert(row.id);
-        self.scan.release(row.id);
+        self.release(row.id);
         true
+    }
+
+    fn release(&mut self, id: StoredId) {
+        self.scan.release(id);
+        if self.asked.is_some() {
+            self.gone.insert(id);
+        }
     }
 
     fn put_off(&mut self) {
@@ -210,13 +246,13 @@ impl World {
         let Some(index) = self.first().filter(|index| free(&self.out[*index])) else { return };
         let row = self.out.remove(index);
         let due = self.now + LATER;
-        self.scan.release(row.id);
+        self.release(row.id);
         self.rows.insert(row.id, Row::of(row.id, row.key.as_deref().map(str::to_owned), Some(due)));
         self.scan.wake_at(due);
     }
 
     fn commit(&mut self) {
-        self.was_late |= !self.open.is_empty();
+        self.late.extend(self.open.keys());
         self.rows.append(&mut self.open);
     }
 
@@ -233,8 +269,11 @@ impl World {
                 self.open.insert(row.id, row);
             }
             Step::Commit => self.commit(),
-            Step::Read => self.read(&self.scan.plan(self.now)),
-            Step::LookForLate => self.look_for_late(),
+            Step::Read => self.read(),
+            Step::Ask if self.asked.is_none() => self.ask(self.scan.plan(self.now)),
+            Step::Ask => {}
+            Step::Answer => self.answer(),
+            Step::LookForLate { far } => self.look_for_late(far),
             Step::Settle { many } => _ = (0..many).all(|_| self.settle()),
             Step::PutOff => self.put_off(),
             Step::Pass => self.now += LATER / 2,
@@ -254,14 +293,14 @@ proptest! {
             world.step(step);
         }
         world.commit();
-        world.look_for_late();
+        world.look_for_late(true);
         world.now += 2 * LATER;
         // Each round of these brings something, or all is done: there are at most so many messages. No look for what is late helps.
         for _ in 0..2 * world.last + 8 {
             if world.rows.is_empty() {
                 break;
             }
-            world.read(&world.scan.plan(world.now));
+            world.read();
             while world.settle() {}
             world.now += LATER;
         }

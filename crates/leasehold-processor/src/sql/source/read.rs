@@ -15,8 +15,6 @@ use crate::error::Error;
 
 /// Of earlier ones of a key so many are looked at: more are not kept in memory.
 const EARLIER: usize = 100_000;
-/// So much of what was parked long ago is deleted at once.
-const TRIMMED: usize = 500;
 
 /// What a plan brought.
 #[derive(Default)]
@@ -76,8 +74,7 @@ pub(super) async fn bring(
             return Ok(Brought { ids, took: BootClock.now().since(began), ..Brought::default() });
         }
         Plan::Trim { keep } => {
-            let values = [store.value(), (*keep).into(), number(TRIMMED)];
-            store.asked(&lease, "delete what was parked long ago", &texts.trim, values).await?;
+            store.forget_parked(&lease, *keep).await?;
             Vec::new()
         }
         Plan::Bodies { ids } => {
