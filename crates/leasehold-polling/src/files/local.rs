@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use leasehold_core::bytes::Bytes;
 use leasehold_core::lease::Lease;
 
-use super::blocks::Blocks;
 use super::storage::{Abilities, Entry, Listing, Storage, Trouble, path_problem};
 
 /// So many names are tried for a file whose name is taken.
@@ -20,13 +19,12 @@ const NAMES: u32 = 1000;
 #[derive(Clone, Debug)]
 pub struct Local {
     root: Arc<Path>,
-    blocks: Blocks,
 }
 
 impl Local {
     /// This folder; it need not be there yet.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { root: folder.into().into(), blocks: Blocks::default() }
+        Self { root: folder.into().into() }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -49,21 +47,19 @@ impl Storage for Local {
     }
 
     async fn list(&self, recursive: bool, except: &[String]) -> io::Result<Listing> {
-        // Whatever was being read is at its end.
-        self.blocks.release();
         let except = except.to_vec();
         self.blocking(move |root| list(root, recursive, &except)).await?
     }
 
     async fn read(&self, entry: &Entry, offset: u64, length: usize) -> Result<Bytes, Trouble> {
-        let (entry, blocks) = (entry.clone(), self.blocks.clone());
-        self.blocking(move |root| read(root, &entry, offset, length, &blocks)).await?
+        let entry = entry.clone();
+        self.blocking(move |root| read(root, &entry, offset, length)).await?
     }
 
     async fn read_all(&self, entries: &[Entry]) -> Vec<Result<Bytes, Trouble>> {
-        let (wanted, many, blocks) = (entries.to_vec(), entries.len(), self.blocks.clone());
-        let whole = move |root: &Path, entry: &Entry| {
-            read(root, entry, 0, usize::try_from(entry.size).unwrap_or(usize::MAX), &blocks)
+        let (wanted, many) = (entries.to_vec(), entries.len());
+        let whole = |root: &Path, entry: &Entry| {
+            read(root, entry, 0, usize::try_from(entry.size).unwrap_or(usize::MAX))
         };
         let read = self.blocking(move |root| wanted.iter().map(|entry| whole(root, entry)).collect()).await;
         read.unwrap_or_else(|error| failed(many, &error))
@@ -189,7 +185,7 @@ fn tag(metadata: &Metadata) -> String {
     format!("{:x}-{:x}.{:x}-{:x}", metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino())
 }
 
-fn read(root: &Path, entry: &Entry, offset: u64, length: usize, blocks: &Blocks) -> Result<Bytes, Trouble> {
+fn read(root: &Path, entry: &Entry, offset: u64, length: usize) -> Result<Bytes, Trouble> {
     // Without waiting, should a pipe have taken its place.
     let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
     let mut file = OpenOptions::new().read(true).custom_flags(nonblocking).open(root.join(&*entry.path))?;
@@ -201,10 +197,9 @@ fn read(root: &Path, entry: &Entry, offset: u64, length: usize, blocks: &Blocks)
         file.seek(SeekFrom::Start(offset))?;
     }
     let left = usize::try_from(entry.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-    let length = length.min(left);
-    let mut content = blocks.take(length);
-    Read::by_ref(&mut file).take(length as u64).read_to_end(&mut content)?;
-    Ok(blocks.lend(content))
+    let mut content = Vec::with_capacity(length.min(left));
+    Read::by_ref(&mut file).take(length.min(left) as u64).read_to_end(&mut content)?;
+    Ok(content.into())
 }
 
 /// Whether the file is still the one that was listed, and ours.

@@ -32,7 +32,6 @@
 //! - What cannot be taken (a name with control characters, a link that leaves the folder, a file that may not be read) is left alone and
 //!   told in the node's status; the rest goes on.
 
-mod blocks;
 mod builder;
 mod choice;
 mod config;
