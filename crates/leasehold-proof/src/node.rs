@@ -48,6 +48,8 @@ pub(crate) enum Broken {
     AcknowledgesFirst { artifact: String },
     /// No consumer waits at the broker for the one before it.
     ConsumesUnfenced,
+    /// The effect of a message, and how far its topic has come, commit one after the other.
+    RecordsApart,
 }
 
 /// What a replica is told by whoever starts it.
@@ -114,9 +116,13 @@ fn builder(options: &Options, voice: &Voice, db: &sea_orm::DatabaseConnection) -
     node = match &options.broken {
         Some(Broken::AdoptionWaitsMaxTtl) => node.rules(Rules::without(Rule::AdoptionWaitsMaxTtl)),
         Some(Broken::ReleasesEarly) => node.rules(Rules::releasing_before_drain()),
-        Some(Broken::Text { .. } | Broken::AcknowledgesFirst { .. } | Broken::ConsumesUnfenced) | None => {
-            node
-        }
+        Some(
+            Broken::Text { .. }
+            | Broken::AcknowledgesFirst { .. }
+            | Broken::ConsumesUnfenced
+            | Broken::RecordsApart,
+        )
+        | None => node,
     };
     let extra = usize::from(options.newer);
     for number in 0..HOLDS + extra {
