@@ -131,6 +131,7 @@ async fn run_rounds(run: Run) -> Result<bool> {
         let plan = plan::random(of_round, &setting, database.abilities());
         let plan = plan.with_brokers(of_round, &setting, &brokers.kinds());
         let plan = plan.with_failpoint(of_round, &setting, database.abilities());
+        let plan = plan.with_wall_clock(of_round, &setting);
         let outcome = round::run(&database, &brokers, &setting, &plan, of_round).await?;
         let way = plan.way.map(|way| format!(", topic by {way}")).unwrap_or_default();
         println!("round {} of {} (seed {of_round}{way}): {}", number + 1, run.rounds, outcome.summary());

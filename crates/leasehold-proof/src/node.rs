@@ -8,6 +8,7 @@ use leasehold::processor::Breaker;
 use leasehold_core::node::NodeBuilder;
 use leasehold_core::protocol::rules::{Rule, Rules};
 use leasehold_core::store::mutation;
+use leasehold_core::wall;
 use sea_orm::ConnectOptions;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +69,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) consume: Vec<Consume>,
     pub(crate) failpoint: Option<Failpoint>,
+    /// So much its wall clock is ahead.
+    pub(crate) wall_ms: i64,
     pub(crate) broken: Option<Broken>,
 }
 
@@ -76,6 +79,7 @@ pub(crate) async fn run(options: &str) -> Result<()> {
     let options: Options = serde_json::from_str(options)?;
     let voice = Voice::new(&options.name, &options.recorder);
     failpoint::arm(&options);
+    wall::set_ahead(options.wall_ms);
     let mut connect = ConnectOptions::new(options.database.as_str());
     connect.max_connections(2).sqlx_logging(false).connect_lazy(true);
     let db = sea_orm::Database::connect(connect).await?;

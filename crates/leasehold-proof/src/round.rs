@@ -123,6 +123,9 @@ async fn hurt(
     if let Some((node, failpoint)) = plan.failpoint {
         cluster.arm(node, failpoint);
     }
+    if let Some((node, wall)) = plan.wall {
+        cluster.set_wall(node, wall).await?;
+    }
     for node in 0..setting.nodes {
         cluster.start(node, false)?;
     }
