@@ -59,6 +59,10 @@ pub mod supervise;
 pub mod telemetry;
 pub mod timing;
 mod transaction;
+#[cfg(feature = "failpoints")]
+pub mod wall;
+#[cfg(not(feature = "failpoints"))]
+mod wall;
 
 /// Of message bodies and keys, in the version that this crate's signatures name.
 pub use bytes;

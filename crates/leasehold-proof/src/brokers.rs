@@ -1,5 +1,7 @@
 //! Brokers that take part in a round: what is published to them, how they are hurt, and whether they are what they were.
 
+#[cfg(any(feature = "rabbitmq", feature = "kafka"))]
+mod control;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "rabbitmq")]
@@ -21,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use crate::deliver::Deliver;
-use crate::plan::{Hurt, Kinds};
+use crate::plan::{Hurt, Kinds, Way};
 use crate::record::{Parcel, Told, now_ms};
 
 /// The artifact that consumes a queue of RabbitMQ.
@@ -61,6 +63,10 @@ pub(crate) struct Where {
     /// Where this program is to listen for them.
     #[arg(long, value_name = "ADDRESS", requires = "kafka_behind")]
     pub(crate) kafka_proxy: Option<SocketAddr>,
+    /// A program that ends that Kafka by `stop` and by `kill`, and starts it with the data it had by `start`: only for one that
+    /// nobody else uses. `scripts/test -- COMMAND` tells where one is.
+    #[arg(long, value_name = "PROGRAM", requires = "kafka")]
+    pub(crate) kafka_ctl: Option<PathBuf>,
 }
 
 impl Where {
@@ -73,6 +79,7 @@ impl Where {
             (self.rabbitmq_ctl.is_some(), " (restarted)", " --rabbitmq-ctl $RABBITMQ_CTL"),
             (self.kafka.is_some(), ", Kafka", " --kafka $KAFKA"),
             (self.kafka_behind.is_some(), "", " --kafka-behind $BEHIND --kafka-proxy $PROXY"),
+            (self.kafka_ctl.is_some(), " (restarted)", " --kafka-ctl $KAFKA_CTL"),
         ];
         for (_, name, option) in all.into_iter().filter(|(asked, ..)| *asked) {
             names += name;
@@ -88,7 +95,7 @@ impl Where {
             (only.rabbitmq, only.rabbitmq_admin, only.rabbitmq_ctl) = (None, None, None);
         }
         if artifact != TOPIC {
-            (only.kafka, only.kafka_behind, only.kafka_proxy) = (None, None, None);
+            (only.kafka, only.kafka_behind, only.kafka_proxy, only.kafka_ctl) = (None, None, None, None);
         }
         only
     }
@@ -99,7 +106,7 @@ impl Where {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Consume {
     Queue { url: String, queue: String },
-    Topic { brokers: String, topic: String },
+    Topic { brokers: String, topic: String, way: Way },
 }
 
 impl Consume {
@@ -116,7 +123,9 @@ impl Consume {
             #[cfg(feature = "rabbitmq")]
             Self::Queue { url, queue } => Ok(node.artifact(rabbitmq::endpoint(url, queue, handler, fenced)?)),
             #[cfg(feature = "kafka")]
-            Self::Topic { brokers, topic } => Ok(node.artifact(kafka::endpoint(brokers, topic, handler)?)),
+            Self::Topic { brokers, topic, way } => {
+                Ok(node.artifact(kafka::endpoint(brokers, topic, *way, handler)?))
+            }
             #[allow(unreachable_patterns, reason = "not with all features")]
             _ => {
                 let _ = (node, handler, fenced);
@@ -147,6 +156,10 @@ trait Broker: Publisher {
     async fn heal(&self) -> Result<()>;
     /// What is otherwise than with one healthy consumer that has nothing left to do.
     async fn look(&self) -> Result<Option<String>>;
+    /// For so long it takes a consumer for alive that it hears nothing of, and gives its messages to nobody else.
+    fn silence(&self) -> Duration {
+        Duration::ZERO
+    }
     async fn end(&self) -> Result<()>;
 }
 
@@ -155,8 +168,9 @@ trait Broker: Publisher {
 pub(crate) struct Brokers(Vec<Arc<dyn Broker>>);
 
 impl Brokers {
+    /// A topic is consumed in this way.
     #[allow(unused_variables, unused_mut, clippy::unused_async, reason = "without brokers in this build")]
-    pub(crate) async fn create(place: &Where, nodes: usize) -> Result<Self> {
+    pub(crate) async fn create(place: &Where, nodes: usize, way: Way) -> Result<Self> {
         let mut brokers: Vec<Arc<dyn Broker>> = Vec::new();
         let missing = |feature| format!("this program was built without brokers: add --features {feature}");
         ensure!(place.rabbitmq.is_none() || cfg!(feature = "rabbitmq"), missing("rabbitmq"));
@@ -168,7 +182,7 @@ impl Brokers {
         }
         #[cfg(feature = "kafka")]
         if let Some(address) = &place.kafka {
-            brokers.push(Arc::new(kafka::Topic::create(address, place).await.context("Kafka")?));
+            brokers.push(Arc::new(kafka::Topic::create(address, place, way).await.context("Kafka")?));
         }
         Ok(Self(brokers))
     }
@@ -206,20 +220,30 @@ impl Brokers {
 
     /// Waits until each is what it was; what is not.
     pub(crate) async fn whole(&self) -> Vec<String> {
-        let end = now_ms() + u64::try_from(WHOLE.as_millis()).unwrap_or(u64::MAX);
+        let began = now_ms();
         let mut wrong = Vec::new();
         for broker in &self.0 {
+            let patience = WHOLE + broker.silence();
+            let end = began + u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
             loop {
                 let told = broker.look().await;
                 let Some(told) = told.unwrap_or_else(|error| Some(format!("{error:#}"))) else { break };
                 if now_ms() > end {
-                    wrong.push(format!("{}: {told}, {WHOLE:?} after everybody was well", broker.artifact()));
+                    wrong.push(format!(
+                        "{}: {told}, {patience:?} after everybody was well",
+                        broker.artifact()
+                    ));
                     break;
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
         wrong
+    }
+
+    /// The longest time that messages may wait for a consumer that is taken for alive.
+    pub(crate) fn silence(&self) -> Duration {
+        self.0.iter().map(|broker| broker.silence()).max().unwrap_or_default()
     }
 
     pub(crate) async fn end(&self) -> Result<()> {

@@ -19,7 +19,7 @@ use crate::brokers::Brokers;
 use crate::database::Database;
 use crate::failpoint::Failpoint;
 use crate::node::{CLUSTER, Options};
-use crate::plan::Act;
+use crate::plan::{Act, Wall};
 use crate::record::{Mood, Record, Telling, Told};
 use crate::round::Setting;
 
@@ -40,6 +40,7 @@ pub(crate) struct Cluster<'a> {
     frozen: BTreeMap<usize, bool>,
     /// For the next start.
     failpoints: BTreeMap<usize, Failpoint>,
+    walls: BTreeMap<usize, Wall>,
     proxies: Vec<FaultProxy>,
     _recorder: Child,
     recorder: String,
@@ -84,6 +85,7 @@ impl<'a> Cluster<'a> {
             children: BTreeMap::new(),
             frozen: BTreeMap::new(),
             failpoints: BTreeMap::new(),
+            walls: BTreeMap::new(),
             proxies,
             _recorder: child,
             recorder: address,
@@ -129,6 +131,7 @@ impl<'a> Cluster<'a> {
             seed: self.seed.wrapping_add(node as u64),
             consume: self.brokers.consume(node),
             failpoint: self.failpoints.remove(&node),
+            wall_ms: self.walls.get(&node).map_or(0, |wall| wall.ahead_ms()),
             broken: setting.broken.clone(),
         };
         let child = Command::new(std::env::current_exe()?)
@@ -146,6 +149,13 @@ impl<'a> Cluster<'a> {
     /// The next replica of this node gets it.
     pub(crate) fn arm(&mut self, node: usize, failpoint: Failpoint) {
         self.failpoints.insert(node, failpoint);
+    }
+
+    /// The wall clock of this node is wrong from its next start on.
+    pub(crate) async fn set_wall(&mut self, node: usize, wall: Wall) -> Result<()> {
+        self.walls.insert(node, wall);
+        let kind = wall.to_string();
+        self.tell(vec![Told::Fault { kind, node: Some(name(node)), artifact: None }]).await
     }
 
     /// Starts those again that a failpoint has ended, as whoever starts services would.

@@ -127,14 +127,16 @@ async fn run_rounds(run: Run) -> Result<bool> {
         let setting =
             round::Setting { slack_ms: run.slack_ms, ..round::Setting::healthy(run.nodes, run.ttl_ms) };
         let database = database::Database::create(&run.database).await?;
-        let brokers = brokers::Brokers::create(&run.brokers, run.nodes).await?;
+        let brokers = brokers::Brokers::create(&run.brokers, run.nodes, plan::Way::of_seed(of_round)).await?;
         let plan = plan::random(of_round, &setting, database.abilities());
         let plan = plan.with_brokers(of_round, &setting, &brokers.kinds());
         let plan = plan.with_failpoint(of_round, &setting, database.abilities());
+        let plan = plan.with_wall_clock(of_round, &setting);
         let outcome = round::run(&database, &brokers, &setting, &plan, of_round).await?;
-        println!("round {} of {} (seed {of_round}): {}", number + 1, run.rounds, outcome.summary());
+        let way = plan.way.map(|way| format!(", topic by {way}")).unwrap_or_default();
+        println!("round {} of {} (seed {of_round}{way}): {}", number + 1, run.rounds, outcome.summary());
         let convicted = !outcome.violations.is_empty();
-        report.add(&outcome);
+        report.add(&outcome, plan.way);
         if convicted {
             outcome.explain(&plan);
             println!("again: {}", report.command(of_round));

@@ -11,7 +11,7 @@ use crate::check::Violation;
 use crate::clock::Pace;
 use crate::database::{Database, Own, Where};
 use crate::node::{Broken, HOLDS, PUSH};
-use crate::plan::{Act, Plan};
+use crate::plan::{Act, Plan, Way};
 use crate::round::{self, Outcome, Setting};
 
 const TTL_MS: u64 = 1500;
@@ -29,6 +29,8 @@ struct Mutation {
     own: bool,
     /// It takes the broker of this artifact.
     broker: Option<&'static str>,
+    /// And a topic that is consumed in this way.
+    way: Way,
 }
 
 /// Where clusters meet, and what they consume from.
@@ -62,8 +64,10 @@ fn mutations() -> Vec<Mutation> {
     let none = "select $5::text from leasehold_lease where cluster = $1 and artifact = $2 and $3::bigint > 0 and $4::uuid is not null";
     let sub_select = "select $5::text from leasehold_cluster where name = $1 and exists (select 1 from leasehold_lease \
                       where cluster = $1 and artifact = $2 and token = $3 and holder = $4)";
-    let made =
-        |name, broken, plan, setting| Mutation { name, broken, plan, setting, own: false, broker: None };
+    let made = |name, broken, plan, setting| {
+        let (own, broker, way) = (false, None, Way::default());
+        Mutation { name, broken, plan, setting, own, broker, way }
+    };
     vec![
         made("fence-off", text(FENCE, none), freezes, plain),
         made("fence-by-sub-select", text(FENCE, sub_select), freezes, plain),
@@ -99,23 +103,25 @@ fn mutations() -> Vec<Mutation> {
         made("release-before-drain", Broken::ReleasesEarly, moves, plain),
         made("acknowledge-before-handle", acknowledges_first(PUSH), kills, plain),
         Mutation {
-            name: "epoch-not-raised-after-a-rollback",
-            broken: text(
-                "epoch = greatest(epoch + 1, $5 + 1, floor((extract(epoch from clock_timestamp()) - 1577836800) * 10)::bigint)",
-                "epoch = epoch + 0 * $5",
-            ),
-            plan: rollback,
-            setting: plain,
             own: true,
-            broker: None,
+            ..made(
+                "epoch-not-raised-after-a-rollback",
+                text(
+                    "epoch = greatest(epoch + 1, $5 + 1, floor((extract(epoch from clock_timestamp()) - 1577836800) * 10)::bigint)",
+                    "epoch = epoch + 0 * $5",
+                ),
+                rollback,
+                plain,
+            )
         },
         Mutation {
-            name: "adoption-without-the-longest-ttl",
-            broken: Broken::AdoptionWaitsMaxTtl,
-            plan: cut_off_and_forgotten,
-            setting: || Setting { long_ttl_ms: Some(LONG_TTL_MS), ..plain() },
             own: true,
-            broker: None,
+            ..made(
+                "adoption-without-the-longest-ttl",
+                Broken::AdoptionWaitsMaxTtl,
+                cut_off_and_forgotten,
+                || Setting { long_ttl_ms: Some(LONG_TTL_MS), ..plain() },
+            )
         },
         Mutation {
             broker: Some(QUEUE),
@@ -128,6 +134,11 @@ fn mutations() -> Vec<Mutation> {
         Mutation {
             broker: Some(TOPIC),
             ..made("commit-before-handle-of-a-topic", acknowledges_first(TOPIC), kills, plain)
+        },
+        Mutation {
+            broker: Some(TOPIC),
+            way: Way::InDatabase,
+            ..made("offset-apart-from-the-effect", Broken::RecordsApart, kills, plain)
         },
     ]
 }
@@ -280,7 +291,7 @@ impl Mutation {
         let own = Where { database: None, own: Some(Own::Postgres) };
         let database = Database::create(if self.own { &own } else { &place.database }).await?;
         let brokers = place.brokers.only(self.broker.unwrap_or_default());
-        let brokers = Brokers::create(&brokers, setting.nodes).await?;
+        let brokers = Brokers::create(&brokers, setting.nodes, self.way).await?;
         round::run(&database, &brokers, setting, plan, seed).await
     }
 

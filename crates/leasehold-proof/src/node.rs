@@ -8,6 +8,7 @@ use leasehold::processor::Breaker;
 use leasehold_core::node::NodeBuilder;
 use leasehold_core::protocol::rules::{Rule, Rules};
 use leasehold_core::store::mutation;
+use leasehold_core::wall;
 use sea_orm::ConnectOptions;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,8 @@ pub(crate) enum Broken {
     AcknowledgesFirst { artifact: String },
     /// No consumer waits at the broker for the one before it.
     ConsumesUnfenced,
+    /// The effect of a message, and how far its topic has come, commit one after the other.
+    RecordsApart,
 }
 
 /// What a replica is told by whoever starts it.
@@ -66,6 +69,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) consume: Vec<Consume>,
     pub(crate) failpoint: Option<Failpoint>,
+    /// So much its wall clock is ahead.
+    pub(crate) wall_ms: i64,
     pub(crate) broken: Option<Broken>,
 }
 
@@ -74,6 +79,7 @@ pub(crate) async fn run(options: &str) -> Result<()> {
     let options: Options = serde_json::from_str(options)?;
     let voice = Voice::new(&options.name, &options.recorder);
     failpoint::arm(&options);
+    wall::set_ahead(options.wall_ms);
     let mut connect = ConnectOptions::new(options.database.as_str());
     connect.max_connections(2).sqlx_logging(false).connect_lazy(true);
     let db = sea_orm::Database::connect(connect).await?;
@@ -114,9 +120,13 @@ fn builder(options: &Options, voice: &Voice, db: &sea_orm::DatabaseConnection) -
     node = match &options.broken {
         Some(Broken::AdoptionWaitsMaxTtl) => node.rules(Rules::without(Rule::AdoptionWaitsMaxTtl)),
         Some(Broken::ReleasesEarly) => node.rules(Rules::releasing_before_drain()),
-        Some(Broken::Text { .. } | Broken::AcknowledgesFirst { .. } | Broken::ConsumesUnfenced) | None => {
-            node
-        }
+        Some(
+            Broken::Text { .. }
+            | Broken::AcknowledgesFirst { .. }
+            | Broken::ConsumesUnfenced
+            | Broken::RecordsApart,
+        )
+        | None => node,
     };
     let extra = usize::from(options.newer);
     for number in 0..HOLDS + extra {

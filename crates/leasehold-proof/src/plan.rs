@@ -2,8 +2,12 @@
 
 mod brokers;
 mod points;
+mod wall;
+mod way;
 
 pub(crate) use brokers::{Hurt, Kinds};
+pub(crate) use wall::Wall;
+pub(crate) use way::Way;
 
 use fastrand::Rng;
 use leasehold_testkit::proxy::Fault as Net;
@@ -66,6 +70,10 @@ pub(crate) struct Plan {
     pub(crate) restarts: bool,
     /// Whoever runs on this node when the cluster begins is hurt there.
     pub(crate) failpoint: Option<(usize, Failpoint)>,
+    /// How replicas consume a topic, where there is one.
+    pub(crate) way: Option<Way>,
+    /// Whose wall clock is wrong.
+    pub(crate) wall: Option<(usize, Wall)>,
 }
 
 impl Plan {
@@ -97,6 +105,12 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(way) = self.way {
+            writeln!(f, "  topic, from the start on: {way}")?;
+        }
+        if let Some((node, wall)) = self.wall {
+            writeln!(f, "  node {node}, from its start on: {wall}")?;
+        }
         if let Some((node, point)) = &self.failpoint {
             writeln!(f, "  node {node}, from its start on: {point:?}")?;
         }

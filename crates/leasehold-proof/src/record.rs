@@ -40,7 +40,7 @@ pub(crate) enum Told {
     Begun { artifact: String, token: i64, valid: bool, from: u64, until: u64 },
     /// Seen: a message arrived at the endpoint, which looks at tokens and took it, or refused it.
     Delivered { artifact: String, key: String, number: u64, token: i64, accepted: bool },
-    /// The queue of an artifact was deleted, with what was begun to be published before `until`.
+    /// The queue, or the topic, of an artifact was deleted, with what was begun to be published before `until`.
     Emptied { artifact: String, until: u64 },
     /// Somebody was hurt: a replica, the way to what an artifact consumes, or all.
     Fault { kind: String, node: Option<String>, artifact: Option<String> },

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::brokers;
 use crate::database::Where;
+use crate::plan::Way;
 use crate::round::Outcome;
 
 /// What all rounds of a run have brought.
@@ -18,6 +19,8 @@ pub(crate) struct Report {
     violations: usize,
     healed: Vec<u64>,
     faults: BTreeMap<String, (usize, Vec<u64>)>,
+    /// In how many rounds a topic was consumed like this.
+    ways: BTreeMap<Way, usize>,
 }
 
 impl Report {
@@ -26,18 +29,22 @@ impl Report {
         let (names, options) = brokers.words();
         database += &names;
         option += &options;
-        let (rounds, operations, violations, healed, faults) = Default::default();
+        let (rounds, operations, violations, healed, faults, ways) = Default::default();
         let features = match (brokers.rabbitmq.is_some(), brokers.kafka.is_some()) {
             (true, true) => " --features rabbitmq,kafka",
             (true, false) => " --features rabbitmq",
             (false, true) => " --features kafka",
             (false, false) => "",
         };
-        Self { database, option, features, seed, rounds, operations, violations, healed, faults }
+        Self { database, option, features, seed, rounds, operations, violations, healed, faults, ways }
     }
 
-    pub(crate) fn add(&mut self, outcome: &Outcome) {
+    /// A round, and how a topic was consumed in it.
+    pub(crate) fn add(&mut self, outcome: &Outcome, way: Option<Way>) {
         self.rounds += 1;
+        if let Some(way) = way {
+            *self.ways.entry(way).or_default() += 1;
+        }
         self.operations += outcome.operations;
         self.violations += outcome.violations.len();
         self.healed.push(outcome.healed_ms);
@@ -64,9 +71,10 @@ impl Report {
         let faults: usize = self.faults.values().map(|(count, _)| count).sum();
         let mut text = format!(
             "{database}: seed {seed}, {rounds} rounds, {faults} faults, {operations} operations, **{violations} violations**. \
-             Everything ran again after the last fault of a round in {}.\n\n\
+             Everything ran again after the last fault of a round in {}.{}\n\n\
              | fault | times | moved | median ms | worst ms |\n|---|---:|---:|---:|---:|\n",
-            times(&self.healed)
+            times(&self.healed),
+            ways(&self.ways)
         );
         for (kind, (count, recoveries)) in &self.faults {
             let (median, worst) = middle(recoveries)
@@ -87,4 +95,12 @@ fn middle(values: &[u64]) -> Option<(u64, u64)> {
 fn times(values: &[u64]) -> String {
     middle(values)
         .map_or_else(String::new, |(median, worst)| format!("{median} ms (median), {worst} ms (worst)"))
+}
+
+fn ways(rounds: &BTreeMap<Way, usize>) -> String {
+    if rounds.is_empty() {
+        return String::new();
+    }
+    let all: Vec<_> = rounds.iter().map(|(way, count)| format!("{way} ({count} rounds)")).collect();
+    format!(" The topic was consumed by {}.", all.join(", "))
 }

@@ -123,6 +123,9 @@ async fn hurt(
     if let Some((node, failpoint)) = plan.failpoint {
         cluster.arm(node, failpoint);
     }
+    if let Some((node, wall)) = plan.wall {
+        cluster.set_wall(node, wall).await?;
+    }
     for node in 0..setting.nodes {
         cluster.start(node, false)?;
     }
@@ -169,7 +172,7 @@ async fn hurt(
             format!("{left} messages were still in the store {DRAIN:?} after the last one was appended");
         violations.push(Violation { promise: UNDELIVERED, what, at: now_ms() });
     }
-    until_delivered(&cluster, DRAIN).await?;
+    until_delivered(&cluster, DRAIN + brokers.silence()).await?;
     let not_whole = brokers.whole().await.into_iter();
     violations.extend(not_whole.map(|what| Violation { promise: NOT_WHOLE, what, at: now_ms() }));
     violations.extend(leaked(&cluster).await);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use leasehold::prelude::*;
 use leasehold_core::artifact::ArtifactError;
 use leasehold_core::failpoint::{self, Point};
-use sea_orm::{ConnectionTrait, DbBackend, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, Statement, TransactionTrait};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::clock::Pace;
@@ -177,7 +177,7 @@ async fn effect(lease: Lease, value: i64, work: Duration, voice: Voice) -> Resul
     let mut from = now_ms();
     if lease.database().get_database_backend() == DbBackend::Sqlite {
         // It has one writer: whoever holds its lock for long holds up everybody.
-        let write = async |txn: &sea_orm::DatabaseTransaction| insert(&lease, txn, value).await;
+        let write = async |txn: &DatabaseTransaction| insert(&lease, txn, value).await;
         lease.transaction(lease.database(), write).await?;
     } else {
         let txn = lease.database().begin().await?;
@@ -197,7 +197,7 @@ async fn effect(lease: Lease, value: i64, work: Duration, voice: Voice) -> Resul
 
 async fn fenced(
     lease: &Lease,
-    txn: &sea_orm::DatabaseTransaction,
+    txn: &DatabaseTransaction,
     value: i64,
     work: Duration,
 ) -> Result<(), ArtifactError> {
@@ -207,10 +207,19 @@ async fn fenced(
 }
 
 /// Not a checkpoint, which is fenced itself: what is proved is the fence.
-async fn insert(lease: &Lease, txn: &sea_orm::DatabaseTransaction, value: i64) -> Result<(), ArtifactError> {
-    let (artifact, token) = (lease.artifact(), lease.token());
-    let text =
-        format!("insert into {EFFECTS} (artifact, token, value) values ('{artifact}', {token}, {value})");
+async fn insert(lease: &Lease, txn: &DatabaseTransaction, value: i64) -> Result<(), ArtifactError> {
+    insert_as(lease.artifact().as_str(), lease, txn, value).await
+}
+
+/// An effect that goes by this name.
+pub(crate) async fn insert_as(
+    name: &str,
+    lease: &Lease,
+    txn: &DatabaseTransaction,
+    value: i64,
+) -> Result<(), ArtifactError> {
+    let token = lease.token();
+    let text = format!("insert into {EFFECTS} (artifact, token, value) values ('{name}', {token}, {value})");
     txn.execute_unprepared(&text).await?;
     Ok(())
 }

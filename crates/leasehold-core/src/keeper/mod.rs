@@ -28,6 +28,7 @@ use crate::schedule_clock::{ScheduleClock, TOLERATED_SKEW};
 use crate::status::{Condition, State, Status};
 use crate::store::Target;
 use crate::telemetry::NodeMeters;
+use crate::wall;
 
 /// What the keeper works with.
 pub(crate) struct Setup {
@@ -270,7 +271,7 @@ impl Keeper {
     }
 
     fn warn_of_skew(&mut self, wall_ms: i64) {
-        let skew = (chrono::Utc::now().timestamp_millis() - wall_ms).unsigned_abs();
+        let skew = (wall::now_ms() - wall_ms).unsigned_abs();
         let off = Duration::from_millis(skew) > TOLERATED_SKEW;
         if off && !self.skew_warned {
             tracing::warn!(

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::wall;
+
 /// One life of a node (UUIDv7). A restart is a new session; a session once gone is never inserted again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -13,7 +15,7 @@ pub struct SessionId(pub Uuid);
 impl SessionId {
     /// A new identity. Each attempt to join needs one of its own.
     pub fn fresh() -> Self {
-        Self(Uuid::now_v7())
+        Self(wall::id())
     }
 
     /// An identity with a chosen value, for simulations and tests.

@@ -2,10 +2,9 @@
 
 mod admin;
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use async_trait::async_trait;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -14,9 +13,9 @@ use leasehold::event::rabbitmq::{Fence, Key, QueueType, RabbitMqEndpoint};
 use leasehold::prelude::*;
 use leasehold_testkit::proxy::{Fault as Net, FaultProxy};
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 
 use self::admin::Admin;
+use super::control::Control;
 use super::{Broker, Consume, Publisher, QUEUE, own_name};
 use crate::deliver::{Deliver, retry};
 use crate::node::AT_ONCE;
@@ -56,10 +55,8 @@ pub(super) struct Rabbit {
     queue: String,
     proxies: Vec<FaultProxy>,
     admin: Option<Admin>,
-    ctl: Option<PathBuf>,
+    control: Control,
     publishing: Mutex<Option<Link>>,
-    /// The last stop or start, which has waited for the one before it.
-    restarting: Mutex<Option<JoinHandle<Result<()>>>>,
 }
 
 impl Rabbit {
@@ -84,9 +81,8 @@ impl Rabbit {
             queue,
             proxies,
             admin,
-            ctl: place.rabbitmq_ctl.clone(),
+            control: Control::new(place.rabbitmq_ctl.as_deref()),
             publishing: Mutex::default(),
-            restarting: Mutex::default(),
         })
     }
 
@@ -123,27 +119,6 @@ impl Rabbit {
             tokio::time::sleep(super::LOOK_EVERY).await;
         }
     }
-
-    /// Beside: it takes seconds, and what else is to happen meanwhile happens.
-    async fn restart(&self, order: &'static str) {
-        let Some(program) = self.ctl.clone() else { return };
-        let mut restarting = self.restarting.lock().await;
-        let before = restarting.take();
-        *restarting = Some(tokio::spawn(async move {
-            if let Some(before) = before {
-                before.await??;
-            }
-            control(&program, order).await
-        }));
-    }
-}
-
-async fn control(program: &Path, order: &str) -> Result<()> {
-    let done = tokio::process::Command::new(program).arg(order).output().await;
-    let done = done.with_context(|| program.display().to_string())?;
-    let said = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "{} {order}: {said}", program.display());
-    Ok(())
 }
 
 #[async_trait]
@@ -201,7 +176,8 @@ impl Broker for Rabbit {
             of_each: true,
             deletes: true,
             disconnects: self.admin.is_some(),
-            restarts: self.ctl.is_some(),
+            restarts: self.control.is_there(),
+            ..Kinds::default()
         }
     }
 
@@ -217,8 +193,9 @@ impl Broker for Rabbit {
                     let _ = admin.disconnect().await;
                 }
             }
-            Hurt::Down => self.restart("stop_app").await,
-            Hurt::Up => self.restart("start_app").await,
+            // The application alone: the tool that starts it again talks to the runtime that it runs in.
+            Hurt::Down | Hurt::Crash => self.control.order("stop_app").await,
+            Hurt::Up => self.control.order("start_app").await,
         }
         Ok(None)
     }
@@ -228,10 +205,7 @@ impl Broker for Rabbit {
             proxy.set(Net::None);
             proxy.release();
         }
-        match self.restarting.lock().await.take() {
-            Some(restarting) => restarting.await?,
-            None => Ok(()),
-        }
+        self.control.done().await
     }
 
     async fn look(&self) -> Result<Option<String>> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use leasehold_testkit::proxy::Fault as Net;
 
-use super::{Act, Named, Plan, Step, span};
+use super::{Act, Named, Plan, Step, Way, span};
+use crate::brokers::TOPIC;
 use crate::round::Setting;
 
 /// One thing that is done to a broker, or to the way of a replica to it; of all replicas where there is no number.
@@ -14,11 +15,13 @@ pub(crate) enum Hurt {
     Net(Option<usize>, Net),
     Hold(Option<usize>),
     Release(Option<usize>),
-    /// The queue goes, with what is in it.
+    /// The queue, or the topic, goes, with what is in it.
     Delete,
     /// The broker closes all connections.
     Disconnect,
     Down,
+    /// Without a farewell.
+    Crash,
     Up,
 }
 
@@ -30,11 +33,17 @@ pub(crate) struct Kinds {
     /// those of each replica by themselves.
     pub(crate) of_each: bool,
     pub(crate) deletes: bool,
+    /// Once in a round at most, and not before there is something in it.
+    pub(crate) deletes_once: bool,
     pub(crate) disconnects: bool,
     pub(crate) restarts: bool,
+    /// It can be killed, too.
+    pub(crate) crashes: bool,
+    /// How a topic is consumed.
+    pub(crate) way: Option<Way>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     BlackHole,
     Cut,
@@ -44,6 +53,7 @@ enum Kind {
     Delete,
     Disconnect,
     Restart,
+    Crash,
 }
 
 impl Kinds {
@@ -57,7 +67,10 @@ impl Kinds {
         }
         // Not both: a broker that is down deletes nothing.
         match (self.deletes, self.restarts && random.bool()) {
-            (_, true) => list.push(Kind::Restart),
+            (_, true) => {
+                list.push(Kind::Restart);
+                list.extend(self.crashes.then_some(Kind::Crash));
+            }
             (true, false) => list.push(Kind::Delete),
             (false, false) => {}
         }
@@ -76,13 +89,17 @@ impl Plan {
         for (artifact, kinds) in brokers {
             let own = artifact.bytes().fold(seed, |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte));
             let mut random = Rng::with_seed(own);
-            let list = kinds.list(&mut random);
+            let mut list = kinds.list(&mut random);
             for _ in 0..random.u64(2..5) {
-                let Some(kind) = random.choice(&list) else { break };
+                let Some(kind) = random.choice(&list).copied() else { break };
                 let node = kinds.of_each.then(|| random.usize(..=setting.nodes));
                 let node = node.filter(|node| *node < setting.nodes);
-                one(&mut self, &mut random, (*kind, *artifact, node), setting.ttl_ms);
+                one(&mut self, &mut random, (kind, *artifact, node), setting.ttl_ms);
+                if kinds.deletes_once && kind == Kind::Delete {
+                    list.retain(|other| *other != Kind::Delete);
+                }
             }
+            self.way = self.way.or(kinds.way);
         }
         self.ordered()
     }
@@ -118,10 +135,15 @@ fn one(
             hurt(at, "open connections held", Hurt::Hold(node));
             hurt(at + long, "", Hurt::Release(node));
         }
+        Kind::Delete if artifact == TOPIC => hurt(at.max(ttl * 2), "deleted and made again", Hurt::Delete),
         Kind::Delete => hurt(at, "queue deleted", Hurt::Delete),
         Kind::Disconnect => hurt(at, "connections closed by the broker", Hurt::Disconnect),
         Kind::Restart => {
             hurt(at, "broker restarted", Hurt::Down);
+            hurt(at + long, "", Hurt::Up);
+        }
+        Kind::Crash => {
+            hurt(at, "broker killed", Hurt::Crash);
             hurt(at + long, "", Hurt::Up);
         }
     }

@@ -1,4 +1,5 @@
 //! Tasks on real nodes and real databases. Every test runs on each database of this build.
+#![allow(clippy::disallowed_methods, reason = "schedules are given by the wall clock")]
 
 mod clocks;
 mod misfires;
