@@ -284,6 +284,10 @@ impl ConsumerContext for Callbacks {
             self.0.book().revoke(element.topic(), element.partition()).map(Event::Lost)
         };
         self.0.bring(list.elements().iter().filter_map(gone).collect());
+        // The client would keep what was paused paused when it is assigned again, and until then there is nothing to resume.
+        if let Err(error) = consumer.resume(list) {
+            tracing::debug!(artifact = %self.0.lease.artifact(), %error, "not resumed before partitions went");
+        }
     }
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {

@@ -114,6 +114,45 @@ async fn a_handler_that_is_slower_than_the_group_allows_is_not_evicted() {
     node.shutdown().await;
 }
 
+/// Joins the group, is assigned a partition, and leaves.
+fn visit(group: &str, topic: &str) {
+    let mut settings = ClientConfig::new();
+    for (name, value) in [
+        ("bootstrap.servers", brokers().as_str()),
+        ("group.id", group),
+        ("partition.assignment.strategy", "range"),
+        ("enable.auto.commit", "false"),
+    ] {
+        settings.set(name, value);
+    }
+    let consumer: BaseConsumer = settings.create().unwrap();
+    consumer.subscribe(&[topic]).unwrap();
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while consumer.assignment().unwrap().count() == 0 {
+        assert!(tokio::time::Instant::now() < until, "nothing is assigned");
+        let _ = consumer.poll(Duration::from_millis(100));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_go_while_handlers_are_behind_are_consumed_when_they_come_back() {
+    let (broker, cluster) = (Broker::new(2).await, Cluster::new());
+    let (gate, mut saw) = Gate::new(0);
+    let node = cluster.node("a", gated(broker.consume().max_in_flight(2), &gate)).await;
+    for body in ["1", "2", "3", "4"] {
+        broker.put(0, "k", body).await;
+    }
+    assert_eq!(next(&mut saw).await.0, "1");
+    // It is the passing of time that pauses partitions.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (group, topic) = (broker.group.clone(), broker.topic.clone());
+    tokio::task::spawn_blocking(move || visit(&group, &topic)).await.unwrap();
+    gate.permits.add_permits(100);
+    while next(&mut saw).await.0 != "4" {}
+    broker.until_committed(0, 4).await;
+    node.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pattern_brings_topics_and_tombstones_have_no_body() {
     let (broker, cluster) = (Broker::new(2).await, Cluster::new());
