@@ -230,7 +230,7 @@ async fn an_operator_moves_drains_evicts_and_forgets_and_the_trail_says_who_and_
     assert!(control.readmit(&node_a).await.unwrap());
 
     let refused = control.forget(&import).await.unwrap_err().to_string();
-    assert!(refused.contains("is deployed by a node that takes part"), "{refused}");
+    assert!(refused.contains("is deployed by a node that has a session"), "{refused}");
     a.shutdown().await;
     b.shutdown().await;
     control.forget(&import).await.unwrap();
