@@ -61,7 +61,7 @@ pub(super) async fn report(cluster: &Cluster) -> Result<Report, Failure> {
     let mut text = text(&fields, overview.wall_ms, style);
     if let Some(silence) = overview.silent() {
         text.push('\n');
-        text.push_str(&(style.paint(Color::Bad, &all_silent(silence)) + "\n"));
+        text.push_str(&style.line(Color::Bad, &all_silent(silence)));
     }
     Report::new(text, &fields)
 }
@@ -122,7 +122,7 @@ fn text(fields: &Fields<'_>, now: i64, style: Style) -> String {
         ]);
     }
     let mut text = match table.is_empty() {
-        true => style.paint(Color::Bad, "no node of this cluster lives; start one") + "\n",
+        true => style.line(Color::Bad, "no node of this cluster lives; start one"),
         false => table.render(style),
     };
     let absent: Vec<_> = fields.excluded.iter().filter(|excluded| !excluded.present).collect();

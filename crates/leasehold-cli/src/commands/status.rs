@@ -98,16 +98,14 @@ fn text(fields: &Fields<'_>, silence: Option<Duration>, style: Style) -> String 
         count(fields.waiting, "waiting", Color::Bad),
     );
     if fields.nodes == 0 {
-        text.push_str(
-            &(style.paint(Color::Bad, "no node of this cluster lives: nothing runs; start one") + "\n"),
-        );
+        text.push_str(&style.line(Color::Bad, "no node of this cluster lives: nothing runs; start one"));
     }
     if let Some(silence) = silence {
-        text.push_str(&(style.paint(Color::Bad, &all_silent(silence)) + "\n"));
+        text.push_str(&style.line(Color::Bad, &all_silent(silence)));
     }
     if !fields.adopted {
         let why = "the database is in another life than the cluster has adopted: nothing is granted for up to max_ttl";
-        text.push_str(&(style.paint(Color::Bad, why) + "\n"));
+        text.push_str(&style.line(Color::Bad, why));
     }
     if !fields.not_held.is_empty() {
         let mut table = Table::new(&["WAITING", "WHY"]);

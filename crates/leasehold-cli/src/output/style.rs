@@ -41,6 +41,11 @@ impl Style {
         }
         format!("{}{text}{RESET}", color.begins())
     }
+
+    /// A line of its own: its end is not painted, so that each line is complete by itself.
+    pub(crate) fn line(self, color: Color, text: &str) -> String {
+        self.paint(color, text) + "\n"
+    }
 }
 
 const RESET: &str = "\x1b[0m";

@@ -114,19 +114,22 @@ async fn a_handler_that_is_slower_than_the_group_allows_is_not_evicted() {
     node.shutdown().await;
 }
 
-/// Joins the group, is assigned a partition, and leaves.
-fn visit(group: &str, topic: &str) {
+/// A consumer of the client's own, in this group; `more` is what else it is told.
+fn stranger(group: &str, topic: &str, more: &[(&str, &str)]) -> BaseConsumer {
     let mut settings = ClientConfig::new();
-    for (name, value) in [
-        ("bootstrap.servers", brokers().as_str()),
-        ("group.id", group),
-        ("partition.assignment.strategy", "range"),
-        ("enable.auto.commit", "false"),
-    ] {
-        settings.set(name, value);
+    settings.set("bootstrap.servers", brokers()).set("group.id", group);
+    settings.set("partition.assignment.strategy", "range").set("enable.auto.commit", "false");
+    for (name, value) in more {
+        settings.set(*name, *value);
     }
     let consumer: BaseConsumer = settings.create().unwrap();
     consumer.subscribe(&[topic]).unwrap();
+    consumer
+}
+
+/// Joins the group, is assigned a partition, and leaves.
+fn visit(group: &str, topic: &str) {
+    let consumer = stranger(group, topic, &[]);
     let until = tokio::time::Instant::now() + PATIENCE;
     while consumer.assignment().unwrap().count() == 0 {
         assert!(tokio::time::Instant::now() < until, "nothing is assigned");
@@ -178,23 +181,15 @@ async fn a_pattern_brings_topics_and_tombstones_have_no_body() {
 
 /// A holder that wakes up: a member of the artifact's name, which has got the first message and sleeps since then.
 fn sleeper(group: &str, topic: &str) -> BaseConsumer {
-    let mut settings = ClientConfig::new();
-    for (name, value) in [
-        ("bootstrap.servers", brokers().as_str()),
-        ("group.id", group),
+    let settings = [
         ("group.instance.id", "payments-in"),
         ("group.protocol", "classic"),
-        ("partition.assignment.strategy", "range"),
-        ("enable.auto.commit", "false"),
         ("auto.offset.reset", "earliest"),
         // Far longer than the test: it is not the broker's patience that ends.
         ("session.timeout.ms", "300000"),
         ("max.poll.interval.ms", "600000"),
-    ] {
-        settings.set(name, value);
-    }
-    let consumer: BaseConsumer = settings.create().unwrap();
-    consumer.subscribe(&[topic]).unwrap();
+    ];
+    let consumer = stranger(group, topic, &settings);
     let until = tokio::time::Instant::now() + PATIENCE;
     // What is no message is told as nothing.
     let first = loop {
